@@ -1,0 +1,1 @@
+//! Containers, processes and the demo.

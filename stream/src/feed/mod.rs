@@ -1,0 +1,1 @@
+//! Data for a pipeline: generation from annotated Avro schemas, and ingestion into Kafka or file logs.
