@@ -14,6 +14,3 @@ pub mod identity;
 pub mod document;
 pub mod history;
 pub mod semantics;
-pub mod sql;
-pub mod archive;
-pub mod index;
