@@ -1,0 +1,125 @@
+//! What makes a row and a document one, and the `_id` that says so.
+//!
+//! A keyed table's row is its key; an append table's row is its place, (partition, offset). A document is told apart by
+//! the rows of the inputs in [`Sink::identity`](crate::plan::Sink::identity), or "none" where one is null-padded. Where
+//! the sink declares a primary key, the `_id` is made of those columns instead, as Flink makes it; the plan has checked
+//! that they determine the identity.
+//!
+//! Two identities never give one id: what separates parts is escaped inside them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::coordinates::Place;
+use crate::plan::{Pipeline, Sink, Table};
+use crate::text;
+use crate::types::DataType;
+use crate::value::{Row, Value};
+
+/// Stands for a row that is not there, and for NULL. A text that begins with it is escaped.
+const NONE: char = '~';
+/// Separates the rows of a document's identity.
+const BETWEEN_ROWS: &str = "|";
+/// Separates the columns of a row's key.
+const BETWEEN_COLUMNS: &str = ",";
+/// What Flink puts between key columns by default.
+const DEFAULT_KEY_DELIMITER: &str = "_";
+
+/// The `_id` of a document.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DocumentId(pub Arc<str>);
+
+impl fmt::Display for DocumentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A row with what makes it one. The identity of a keyed row is in its columns; an append row's is its place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IdentifiedRow {
+    /// Where the record came from; for a keyed table, the last record of the key.
+    pub place: Place,
+    /// All columns of the table.
+    pub row: Row,
+}
+
+/// The key columns of a row of a keyed table.
+#[must_use]
+pub fn key_of(table: &Table, row: &[Value]) -> Vec<Value> {
+    table.key.iter().map(|column| row[*column].clone()).collect()
+}
+
+/// The `_id` of the document that `rows` (one an input of the sink's query, `None` where null-padded) make, where
+/// `values` are the document's.
+#[must_use]
+pub fn document_id(pipeline: &Pipeline, sink: &Sink, rows: &[Option<&IdentifiedRow>], values: &[Value]) -> DocumentId {
+    if !sink.key.is_empty() {
+        return id_of_key(sink, values);
+    }
+    let mut id = String::with_capacity(40);
+    for (number, input) in sink.identity.iter().enumerate() {
+        if number > 0 {
+            id.push_str(BETWEEN_ROWS);
+        }
+        let table = &pipeline.tables[sink.query.inputs[*input].table.0];
+        match rows[*input] {
+            None => id.push(NONE),
+            Some(row) if table.is_keyed() => push_key(&mut id, table, &row.row),
+            Some(row) => id.push_str(&row.place.to_string()),
+        }
+    }
+    DocumentId(id.into())
+}
+
+fn push_key(id: &mut String, table: &Table, row: &[Value]) {
+    for (number, column) in table.key.iter().enumerate() {
+        if number > 0 {
+            id.push_str(BETWEEN_COLUMNS);
+        }
+        id.push_str(&escaped(&row[*column], table.columns[*column].data_type, &[BETWEEN_ROWS, BETWEEN_COLUMNS]));
+    }
+}
+
+/// Flink's: the key columns joined by `document-id.key-delimiter`. A single column is its text as it is, unless that looks
+/// like NULL.
+fn id_of_key(sink: &Sink, values: &[Value]) -> DocumentId {
+    let delimiter = sink.option("document-id.key-delimiter").unwrap_or(DEFAULT_KEY_DELIMITER);
+    let separators: &[&str] = if sink.key.len() == 1 { &[] } else { &[delimiter] };
+    let parts: Vec<String> = sink.key.iter().map(|c| escaped(&values[*c], sink.columns[*c].data_type, separators)).collect();
+    DocumentId(parts.join(delimiter).into())
+}
+
+/// The value as text in which no separator stands, and which is no `~`: a backslash goes before the first character of
+/// each separator, before a backslash (where there are separators) and before a leading `~`.
+fn escaped(value: &Value, data_type: DataType, separators: &[&str]) -> String {
+    if value.is_null() {
+        return NONE.to_string();
+    }
+    let plain = text::display(value, data_type);
+    let special = |c: char| separators.iter().any(|s| s.starts_with(c)) || (c == '\\' && !separators.is_empty());
+    let mut out = String::with_capacity(plain.len());
+    for (at, c) in plain.char_indices() {
+        if special(c) || (at == 0 && (c == NONE || c == '\\')) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_keys_never_give_one_id() {
+        let text = |s: &str| escaped(&Value::string(s), DataType::String, &["_"]);
+        assert_eq!(text("a_b"), "a\\_b");
+        assert_eq!(text("a\\"), "a\\\\");
+        assert_eq!(text("~"), "\\~");
+        assert_eq!(escaped(&Value::Null, DataType::String, &["_"]), "~");
+        assert_eq!(escaped(&Value::string("a_b"), DataType::String, &[]), "a_b");
+        assert_ne!([text("a_b"), text("c")].join("_"), [text("a"), text("b_c")].join("_"));
+    }
+}
