@@ -1,0 +1,5 @@
+//! Tests against real servers in containers: one binary, so that all of them share one Kafka and one Elasticsearch.
+//!
+//! `integration-tests/run` starts an engine, builds or pulls the images and switches these tests on.
+
+mod smoke;
