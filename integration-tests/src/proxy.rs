@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -80,12 +80,24 @@ struct Shared {
 struct ProxyState {
     faults: VecDeque<Fault>,
     seen: Seen,
-    connections: Vec<Connection>,
+    door: Door,
+    /// Weak: a socket that is held here would not close when its connection ends.
+    connections: Vec<Weak<Socket>>,
 }
+
+/// A connection that was made just before the door closed has a task of its own, which must not serve it.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Door {
+    #[default]
+    Open,
+    Closed,
+}
+
+type Socket = std::io::Result<std::net::TcpStream>;
 
 /// The socket beneath a connection: shutting it down is the one way to leave a request without any answer.
 #[derive(Clone)]
-struct Connection(Arc<Result<std::net::TcpStream, std::io::Error>>);
+struct Connection(Arc<Socket>);
 
 impl Connected<IncomingStream<'_, TcpListener>> for Connection {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
@@ -94,11 +106,15 @@ impl Connected<IncomingStream<'_, TcpListener>> for Connection {
 }
 
 impl Connection {
-    /// An error says that the peer was faster, which comes to the same.
     fn cut(&self) {
-        if let Ok(socket) = self.0.as_ref() {
-            drop(socket.shutdown(Shutdown::Both));
-        }
+        cut(&self.0);
+    }
+}
+
+/// An error says that the peer was faster, which comes to the same.
+fn cut(socket: &Socket) {
+    if let Ok(socket) = socket {
+        drop(socket.shutdown(Shutdown::Both));
     }
 }
 
@@ -147,15 +163,14 @@ impl Proxy {
         accepting.abort();
         // The listener closes when the task is gone, not when it is asked to go.
         drop(accepting.await);
-        for connection in self.shared.state().connections.drain(..) {
-            connection.cut();
-        }
+        self.shared.close();
     }
 
     /// Takes connections again, at the same address.
     pub async fn accept_connections(&mut self) -> Result<()> {
         if self.accepting.is_none() {
             let listener = TcpListener::bind(self.address).await.context("the proxy's port")?;
+            self.shared.state().door = Door::Open;
             self.accepting = Some(accept(listener, Arc::clone(&self.shared)));
         }
         Ok(())
@@ -167,6 +182,7 @@ impl Drop for Proxy {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
         }
+        self.shared.close();
     }
 }
 
@@ -176,11 +192,27 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_fault(&self, connection: &Connection) -> Option<Fault> {
+    fn close(&self) {
         let mut state = self.state();
-        if !state.connections.iter().any(|known| Arc::ptr_eq(&known.0, &connection.0)) {
-            state.connections.push(connection.clone());
+        state.door = Door::Closed;
+        for connection in state.connections.drain(..).filter_map(|c| c.upgrade()) {
+            cut(&connection);
         }
+    }
+
+    /// Notes the connection that a request came over, and says whether the request may be served.
+    fn enter(&self, connection: &Connection) -> Door {
+        let mut state = self.state();
+        let known = Arc::downgrade(&connection.0);
+        if state.door == Door::Open && !state.connections.iter().any(|c| c.ptr_eq(&known)) {
+            state.connections.retain(|c| c.strong_count() > 0);
+            state.connections.push(known);
+        }
+        state.door
+    }
+
+    fn next_fault(&self) -> Option<Fault> {
+        let mut state = self.state();
         state.seen.bulks += 1;
         let fault = state.faults.pop_front();
         state.seen.faulted += u64::from(fault.is_some());
@@ -198,10 +230,13 @@ async fn handle(
     ConnectInfo(connection): ConnectInfo<Connection>,
     request: Request,
 ) -> Response {
+    if shared.enter(&connection) == Door::Closed {
+        return swallow(&connection);
+    }
     if !request.uri().path().ends_with("_bulk") {
         return forward(&shared, request).await.unwrap_or_else(bad_gateway);
     }
-    let fault = shared.next_fault(&connection);
+    let fault = shared.next_fault();
     match &fault {
         Some(Fault::Refuse(status)) => return refusal(*status),
         Some(Fault::SwallowRequest) => return swallow(&connection),

@@ -172,8 +172,11 @@ async fn the_proxy_breaks_one_request_at_a_time() -> Result<()> {
     assert!(through.bulk_raw(body(4)).await.is_err(), "the request is lost");
     assert_eq!(servers.index.get(&name, "a").await?.map(|d| d.version), Some(3));
 
+    let idle = Index::new(&proxy.url())?;
+    idle.answers().await?;
     proxy.refuse_connections().await;
     assert!(through.answers().await.is_err());
+    assert!(idle.answers().await.is_err(), "a connection that lay idle is cut too");
     proxy.accept_connections().await?;
     through.ready(SOON).await?;
     proxy.queue(Fault::Delay(Duration::from_millis(300)));
