@@ -95,7 +95,11 @@ pub fn differences(columns: &[Column], expected: &[Value], found: &Json) -> Vec<
         })
         .collect();
     let unknown = fields.iter().filter(|(name, _)| !columns.iter().any(|c| c.name == **name));
-    different.extend(unknown.map(|(name, value)| FieldDifference { field: name.clone(), expected: None, found: Some(value.clone()) }));
+    different.extend(unknown.map(|(name, value)| FieldDifference {
+        field: name.clone(),
+        expected: None,
+        found: Some(value.clone()),
+    }));
     different
 }
 
@@ -118,13 +122,19 @@ fn read(data_type: DataType, field: Option<&Json>) -> Option<Value> {
         (T::String, Some(Json::String(v))) => Value::string(v),
         (T::Float, Some(Json::Number(v))) => Value::Float(v.as_f64()? as f32),
         (T::Double, Some(Json::Number(v))) => Value::Double(v.as_f64()?),
-        (T::Decimal { precision, scale }, Some(Json::Number(v))) => Value::Decimal(text::parse_decimal(&v.to_string(), precision, scale)?),
+        (T::Decimal { precision, scale }, Some(Json::Number(v))) => {
+            Value::Decimal(text::parse_decimal(&v.to_string(), precision, scale)?)
+        }
         (T::Decimal { precision, scale }, Some(Json::String(v))) if precision > MAX_DECIMAL_PRECISION_AS_NUMBER => {
             Value::Decimal(text::parse_decimal(v, precision, scale)?)
         }
         (T::Date, Some(Json::String(v))) => Value::Date(text::parse_date(v)?),
-        (T::Timestamp { .. } | T::TimestampLtz { .. }, Some(Json::String(v))) => Value::Timestamp(text::parse_timestamp(v)?),
-        (T::Timestamp { .. } | T::TimestampLtz { .. }, Some(Json::Number(v))) => Value::Timestamp(v.as_i64()?.checked_mul(1000)?),
+        (T::Timestamp { .. } | T::TimestampLtz { .. }, Some(Json::String(v))) => {
+            Value::Timestamp(text::parse_timestamp(v)?)
+        }
+        (T::Timestamp { .. } | T::TimestampLtz { .. }, Some(Json::Number(v))) => {
+            Value::Timestamp(v.as_i64()?.checked_mul(1000)?)
+        }
         (integer, Some(Json::Number(v))) if integer.is_integer() => Value::Integer(whole(v)?),
         _ => return None,
     })
@@ -132,7 +142,9 @@ fn read(data_type: DataType, field: Option<&Json>) -> Option<Value> {
 
 /// An integer, also where it is written `1.0`.
 fn whole(number: &serde_json::Number) -> Option<i64> {
-    number.as_i64().or_else(|| number.as_f64().filter(|v| v.fract() == 0.0 && v.abs() < 9_007_199_254_740_992.0).map(|v| v as i64))
+    number
+        .as_i64()
+        .or_else(|| number.as_f64().filter(|v| v.fract() == 0.0 && v.abs() < 9_007_199_254_740_992.0).map(|v| v as i64))
 }
 
 #[cfg(test)]
@@ -145,12 +157,20 @@ mod tests {
 
     #[test]
     fn a_document_equals_what_was_written_and_every_other_spelling_of_it() {
-        let columns = [column("n", DataType::Double), column("t", DataType::Timestamp { precision: 3 }), column("s", DataType::String)];
+        let columns = [
+            column("n", DataType::Double),
+            column("t", DataType::Timestamp { precision: 3 }),
+            column("s", DataType::String),
+        ];
         let values = [Value::Double(1.0), Value::Timestamp(1_609_459_200_000_000), Value::Null];
         let mut written = Vec::new();
         write_json(&columns, &values, &mut written);
         assert_eq!(String::from_utf8_lossy(&written), r#"{"n":1.0,"t":"2021-01-01T00:00:00.000Z","s":null}"#);
-        for text in [String::from_utf8_lossy(&written).as_ref(), r#"{"t":1609459200000,"n":1}"#, r#"{"n":1e0,"t":"2021-01-01 00:00:00"}"#] {
+        for text in [
+            String::from_utf8_lossy(&written).as_ref(),
+            r#"{"t":1609459200000,"n":1}"#,
+            r#"{"n":1e0,"t":"2021-01-01 00:00:00"}"#,
+        ] {
             assert_eq!(differences(&columns, &values, &serde_json::from_str(text).unwrap()), [], "{text}");
         }
     }
@@ -159,8 +179,10 @@ mod tests {
     fn a_wrong_an_untyped_and_an_unknown_field_are_differences() {
         let columns = [column("n", DataType::Int), column("s", DataType::String)];
         let found = serde_json::json!({"n": "1", "s": "b", "x": 0});
-        let fields: Vec<String> =
-            differences(&columns, &[Value::Integer(1), Value::string("a")], &found).into_iter().map(|d| d.field).collect();
+        let fields: Vec<String> = differences(&columns, &[Value::Integer(1), Value::string("a")], &found)
+            .into_iter()
+            .map(|d| d.field)
+            .collect();
         assert_eq!(fields, ["n", "s", "x"]);
     }
 }

@@ -9,5 +9,5 @@ mod catalogue;
 mod evaluate;
 mod cast;
 
-pub use catalogue::{Function, Unsuitable};
 pub use cast::{CastRule, cast, cast_rule};
+pub use catalogue::{Function, Unsuitable};

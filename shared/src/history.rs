@@ -46,7 +46,11 @@ pub fn contents(tables: &[Table], records: &[HistoryRecord], cut: Step) -> Vec<V
     let mut ordered: Vec<&HistoryRecord> = records.iter().filter(|r| r.step <= cut).collect();
     ordered.sort_by_key(|r| r.order());
     let of = |table: usize| ordered.iter().copied().filter(move |r| r.table == TableId(table));
-    tables.iter().enumerate().map(|(n, table)| if table.is_keyed() { last_of_each_key(table, of(n)) } else { bag(of(n)) }).collect()
+    tables
+        .iter()
+        .enumerate()
+        .map(|(n, table)| if table.is_keyed() { last_of_each_key(table, of(n)) } else { bag(of(n)) })
+        .collect()
 }
 
 fn bag<'a>(records: impl Iterator<Item = &'a HistoryRecord>) -> Vec<IdentifiedRow> {

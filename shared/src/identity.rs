@@ -86,7 +86,8 @@ fn push_key(id: &mut String, table: &Table, row: &[Value]) {
 fn id_of_key(sink: &Sink, values: &[Value]) -> DocumentId {
     let delimiter = sink.option("document-id.key-delimiter").unwrap_or(DEFAULT_KEY_DELIMITER);
     let separators: &[&str] = if sink.key.len() == 1 { &[] } else { &[delimiter] };
-    let parts: Vec<String> = sink.key.iter().map(|c| escaped(&values[*c], sink.columns[*c].data_type, separators)).collect();
+    let parts: Vec<String> =
+        sink.key.iter().map(|c| escaped(&values[*c], sink.columns[*c].data_type, separators)).collect();
     DocumentId(parts.join(delimiter).into())
 }
 

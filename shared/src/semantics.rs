@@ -24,7 +24,8 @@ pub fn documents(pipeline: &Pipeline, sink: &Sink, contents: &Contents) -> BTree
     let query = &sink.query;
     let mut joined: Vec<Joined<'_>> = vec![vec![]];
     for (number, input) in query.inputs.iter().enumerate() {
-        let rows: Vec<&IdentifiedRow> = contents[input.table.0].iter().filter(|row| passes(input, number, row)).collect();
+        let rows: Vec<&IdentifiedRow> =
+            contents[input.table.0].iter().filter(|row| passes(input, number, row)).collect();
         joined = joined.into_iter().flat_map(|left| join(left, input, &rows)).collect();
     }
     let mut documents = BTreeMap::new();

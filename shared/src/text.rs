@@ -149,7 +149,8 @@ pub fn parse_decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
 /// The first `length` digits as a number, zeros appended where there are fewer, rounded by the digit that follows.
 fn scaled(digits: &[u8], length: i64) -> Option<i128> {
     let mut number: i128 = 0;
-    let significant = digits.iter().position(|d| *d != b'0').map_or(length, |first| i64::try_from(first).unwrap_or(i64::MAX));
+    let significant =
+        digits.iter().position(|d| *d != b'0').map_or(length, |first| i64::try_from(first).unwrap_or(i64::MAX));
     if length - significant > 39 {
         return None;
     }
@@ -198,7 +199,12 @@ mod tests {
     #[test]
     fn a_timestamp_is_read_in_every_form_and_written_in_utc() {
         let micros = 1_609_459_200_123_456;
-        for text in ["2021-01-01 00:00:00.123456", "2021-01-01T00:00:00.123456789Z", "2021-01-01T02:00:00.123456+02:00", "2020-12-31T22:30:00.123456-0130"] {
+        for text in [
+            "2021-01-01 00:00:00.123456",
+            "2021-01-01T00:00:00.123456789Z",
+            "2021-01-01T02:00:00.123456+02:00",
+            "2020-12-31T22:30:00.123456-0130",
+        ] {
             assert_eq!(parse_timestamp(text), Some(micros), "{text}");
         }
         assert_eq!(format_timestamp(micros, 3, TimestampStyle::Iso8601).as_deref(), Some("2021-01-01T00:00:00.123Z"));
@@ -208,14 +214,37 @@ mod tests {
 
     #[test]
     fn what_is_no_timestamp_is_not_read() {
-        for text in ["", "2021-01-01", "2021-13-01 00:00:00", "2021-01-01 24:00:00", "2021-01-01 00:00:00.", "2021-01-01x00:00:00", "２０21-01-01 00:00:00", "0000-01-01 00:00:00", "2021-01-01 00:00:00+25:00"] {
+        for text in [
+            "",
+            "2021-01-01",
+            "2021-13-01 00:00:00",
+            "2021-01-01 24:00:00",
+            "2021-01-01 00:00:00.",
+            "2021-01-01x00:00:00",
+            "２０21-01-01 00:00:00",
+            "0000-01-01 00:00:00",
+            "2021-01-01 00:00:00+25:00",
+        ] {
             assert_eq!(parse_timestamp(text), None, "{text}");
         }
     }
 
     #[test]
     fn a_decimal_is_rounded_half_up_and_refused_where_it_does_not_fit() {
-        for (text, unscaled) in [("12.5", Some(1250)), ("-0.005", Some(-1)), ("0.004", Some(0)), ("1e2", Some(10000)), ("1.25E-1", Some(13)), ("999.994", Some(99_999)), ("999.995", None), ("1000", None), ("abc", None), ("", None), ("0e99", Some(0)), (".5", Some(50))] {
+        for (text, unscaled) in [
+            ("12.5", Some(1250)),
+            ("-0.005", Some(-1)),
+            ("0.004", Some(0)),
+            ("1e2", Some(10000)),
+            ("1.25E-1", Some(13)),
+            ("999.994", Some(99_999)),
+            ("999.995", None),
+            ("1000", None),
+            ("abc", None),
+            ("", None),
+            ("0e99", Some(0)),
+            (".5", Some(50)),
+        ] {
             assert_eq!(parse_decimal(text, 5, 2), unscaled, "{text}");
         }
         assert_eq!(format_decimal(-5, 2), "-0.05");

@@ -85,7 +85,8 @@ impl DataType {
     #[must_use]
     pub fn comparable_with(self, other: Self) -> bool {
         match (self, other) {
-            (Self::Timestamp { .. }, Self::Timestamp { .. }) | (Self::TimestampLtz { .. }, Self::TimestampLtz { .. }) => true,
+            (Self::Timestamp { .. }, Self::Timestamp { .. })
+            | (Self::TimestampLtz { .. }, Self::TimestampLtz { .. }) => true,
             (a, b) => a == b || (a.is_integer() && b.is_integer()) || (a.is_floating() && b.is_floating()),
         }
     }

@@ -29,11 +29,27 @@ pub fn cast_rule(from: DataType, to: DataType) -> CastRule {
         (T::Float, T::Double) => Always,
         (T::Float | T::Double, b) if b.is_integer() => Fallible,
         (_, T::String) => Always,
-        (a, b) if a.is_integer() && b.is_integer() => if b.integer_range().1 >= a.integer_range().1 { Always } else { Fallible },
+        (a, b) if a.is_integer() && b.is_integer() => {
+            if b.integer_range().1 >= a.integer_range().1 {
+                Always
+            } else {
+                Fallible
+            }
+        }
         (a, T::Float | T::Double) if a.is_integer() => Always,
-        (a, T::Decimal { precision, scale }) if a.is_integer() => if precision - scale >= integer_digits(a) { Always } else { Fallible },
+        (a, T::Decimal { precision, scale }) if a.is_integer() => {
+            if precision - scale >= integer_digits(a) {
+                Always
+            } else {
+                Fallible
+            }
+        }
         (T::Decimal { .. }, T::Double) => Always,
-        (T::Decimal { precision: p, scale: s }, T::Decimal { precision, scale }) if scale >= s && precision - scale >= p - s => Always,
+        (T::Decimal { precision: p, scale: s }, T::Decimal { precision, scale })
+            if scale >= s && precision - scale >= p - s =>
+        {
+            Always
+        }
         (T::Date, b) if b.is_timestamp() => Always,
         (a, T::Date) if a.is_timestamp() => Always,
         (a, b) if a.is_timestamp() && b.is_timestamp() => Always,
@@ -74,8 +90,12 @@ fn convert(value: &Value, from: DataType, to: DataType) -> Option<Value> {
         (Value::Double(v), _) => truncated(*v, to)?,
         (Value::Decimal(v), T::Double) => Value::Double(*v as f64 / 10_f64.powi(scale_of(from).into())),
         (Value::Decimal(v), T::Decimal { precision, scale }) => decimal(*v, scale_of(from), precision, scale)?,
-        (Value::Date(days), T::Timestamp { .. } | T::TimestampLtz { .. }) => Value::Timestamp(i64::from(*days) * text::MICROS_PER_DAY),
-        (Value::Timestamp(micros), T::Date) => Value::Date(i32::try_from(micros.div_euclid(text::MICROS_PER_DAY)).ok()?),
+        (Value::Date(days), T::Timestamp { .. } | T::TimestampLtz { .. }) => {
+            Value::Timestamp(i64::from(*days) * text::MICROS_PER_DAY)
+        }
+        (Value::Timestamp(micros), T::Date) => {
+            Value::Date(i32::try_from(micros.div_euclid(text::MICROS_PER_DAY)).ok()?)
+        }
         (Value::Timestamp(micros), T::Timestamp { precision } | T::TimestampLtz { precision }) => {
             Value::Timestamp(text::truncate_timestamp(*micros, precision))
         }
@@ -136,7 +156,13 @@ fn finite(text: &str) -> Option<f64> {
 
 fn write(value: &Value, from: DataType) -> String {
     match (value, from) {
-        (Value::Boolean(v), _) => if *v { "TRUE".into() } else { "FALSE".into() },
+        (Value::Boolean(v), _) => {
+            if *v {
+                "TRUE".into()
+            } else {
+                "FALSE".into()
+            }
+        }
         (Value::Timestamp(v), DataType::Timestamp { precision } | DataType::TimestampLtz { precision }) => {
             text::format_timestamp(*v, precision, TimestampStyle::Sql).unwrap_or_default()
         }

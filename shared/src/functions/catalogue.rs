@@ -178,7 +178,9 @@ impl Function {
             F::Coalesce => same(arguments),
             F::NullIf => exactly::<2>(arguments).and_then(|_| same(arguments)),
             F::Case => case(arguments),
-            F::Year | F::Month | F::Day | F::Hour | F::Minute | F::Second => exactly::<1>(arguments).and_then(|[a]| self.part_of(a)),
+            F::Year | F::Month | F::Day | F::Hour | F::Minute | F::Second => {
+                exactly::<1>(arguments).and_then(|[a]| self.part_of(a))
+            }
         }
     }
 
@@ -219,7 +221,9 @@ fn number(a: DataType) -> Result<DataType, Unsuitable> {
 
 fn substring(arguments: &[DataType]) -> Result<DataType, Unsuitable> {
     match arguments {
-        [DataType::String, start] | [DataType::String, start, DataType::Int] if *start == DataType::Int => Ok(DataType::String),
+        [DataType::String, start] | [DataType::String, start, DataType::Int] if *start == DataType::Int => {
+            Ok(DataType::String)
+        }
         _ => Err(Unsuitable("takes a STRING, a start and, if wanted, a length as integer literals".into())),
     }
 }

@@ -41,7 +41,13 @@ impl Function {
             Self::IsNotNull => Value::Boolean(!arguments[0].is_null()),
             Self::Coalesce => arguments.iter().find(|a| !a.is_null()).cloned().unwrap_or(Value::Null),
             Self::NullIf if arguments.iter().any(Value::is_null) => arguments[0].clone(),
-            Self::NullIf => if arguments[0] == arguments[1] { Value::Null } else { arguments[0].clone() },
+            Self::NullIf => {
+                if arguments[0] == arguments[1] {
+                    Value::Null
+                } else {
+                    arguments[0].clone()
+                }
+            }
             Self::Case => case(arguments),
             _ if arguments.iter().any(Value::is_null) => Value::Null,
             _ => self.of_values(arguments, result),
@@ -50,16 +56,19 @@ impl Function {
 
     fn of_values(self, arguments: &[Value], result: DataType) -> Value {
         match (self, arguments) {
-            (Self::Equal | Self::NotEqual | Self::Less | Self::LessOrEqual | Self::Greater | Self::GreaterOrEqual, [a, b]) => {
-                Value::Boolean(self.holds_for(compare(a, b)))
-            }
+            (
+                Self::Equal | Self::NotEqual | Self::Less | Self::LessOrEqual | Self::Greater | Self::GreaterOrEqual,
+                [a, b],
+            ) => Value::Boolean(self.holds_for(compare(a, b))),
             (Self::Not, [Value::Boolean(a)]) => Value::Boolean(!a),
             (Self::Add | Self::Subtract | Self::Multiply, [a, b]) => self.arithmetic(a, b, result),
             (Self::Negate, [a]) => Self::Subtract.arithmetic(&negative_zero(a), a, result),
             (Self::Abs, [Value::Integer(a)]) => Value::Integer(wrap(a.wrapping_abs(), result)),
             (Self::Abs, [Value::Float(a)]) => Value::Float(a.abs()),
             (Self::Abs, [Value::Double(a)]) => Value::Double(a.abs()),
-            (Self::Year | Self::Month | Self::Day | Self::Hour | Self::Minute | Self::Second, [a]) => self.part_of_date(a),
+            (Self::Year | Self::Month | Self::Day | Self::Hour | Self::Minute | Self::Second, [a]) => {
+                self.part_of_date(a)
+            }
             _ => self.of_strings(arguments),
         }
     }
