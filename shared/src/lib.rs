@@ -14,3 +14,4 @@ pub mod identity;
 pub mod document;
 pub mod history;
 pub mod semantics;
+pub mod archive;

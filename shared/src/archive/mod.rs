@@ -1,0 +1,137 @@
+//! The archive: the treaty of stream, which writes it, and batch, which reads it.
+//!
+//! One Delta Lake table of Parquet files per source table, in `<root>/<table>`: the table's columns typed and nullable, and
+//! `_partition`, `_offset`, `_timestamp`, `_step`, `_key`, `_value`, `_error`. A record that could not be read has its reason in `_error`
+//! and NULL in the typed columns; a delete has neither `_value` nor `_error`, and its key columns.
+//!
+//! Every commit carries a `txn` action with the last step, and a [`Note`]; a step is never archived twice.
+
+mod columns;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::coordinates::{Offset, Partition, Place, Step};
+use crate::history::Content;
+use crate::plan::Table;
+
+pub use table::TableArchive;
+
+/// A record as the archive keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArchivedRecord {
+    /// The step that took it.
+    pub step: Step,
+    /// Its partition and offset.
+    pub place: Place,
+    /// The log's time of it, in milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+    /// Its key, raw.
+    pub key: Option<Vec<u8>>,
+    /// Its value, raw.
+    pub value: Option<Vec<u8>>,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What a commit says of the whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// Everything of this table up to this step is in its archive.
+    pub step: Step,
+    /// The next offset to take of each partition.
+    pub positions: BTreeMap<Partition, Offset>,
+    /// The last step that the index had acknowledged.
+    pub acknowledged: Step,
+}
+
+/// Why the archive cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The Delta log says no.
+    #[error("archive {path}: cannot {action}: {source}")]
+    Delta {
+        /// The table's folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What it said.
+        source: Box<deltalake::DeltaTableError>,
+    },
+    /// A Parquet file cannot be read or written.
+    #[error("archive {path}: {source}")]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: Box<parquet::errors::ParquetError>,
+    },
+    /// The disk says no.
+    #[error("archive {path}: {source}")]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// The archive was written for other columns.
+    #[error(
+        "archive {path} has the columns {found}, the pipeline declares {expected}; use another lockstep.archive.path for another schema"
+    )]
+    Schema {
+        /// The table's folder.
+        path: PathBuf,
+        /// What the archive has.
+        found: String,
+        /// What the pipeline declares.
+        expected: String,
+    },
+    /// A file holds something else than the archive's columns.
+    #[error("archive {path}: column {column} is not as the archive writes it")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+    },
+}
+
+/// A folder of tables.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    root: PathBuf,
+}
+
+impl Archive {
+    /// The archive in this folder.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The archive of a table, made if it is not there.
+    ///
+    /// # Errors
+    /// Where it cannot be opened or made, or has other columns.
+    pub async fn open(&self, table: &Table) -> Result<TableArchive, ArchiveError> {
+        TableArchive::open_or_create(self.root.join(&table.name), table).await
+    }
+
+    /// The archive of a table, if it is there.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, or has other columns.
+    pub async fn open_existing(&self, table: &Table) -> Result<Option<TableArchive>, ArchiveError> {
+        let path = self.root.join(&table.name);
+        if !path.join("_delta_log").is_dir() {
+            return Ok(None);
+        }
+        TableArchive::open_or_create(path, table).await.map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests;

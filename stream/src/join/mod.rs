@@ -1,0 +1,296 @@
+//! The delta join: which documents change when records come.
+//!
+//! State is the input rows themselves, once a table, and one index per table and join columns; there is no intermediate
+//! result. A change of a row is walked back through the join's equalities to the rows of the leftmost input that it may
+//! touch, the *roots*; a root's documents are expanded forward through the indexes, once before the step and once after.
+//! What differs is the step's net change. Deterministic: no clock, no random, no I/O.
+
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lockstep_shared::history::{Content, HistoryRecord};
+use lockstep_shared::identity::{DocumentId, IdentifiedRow, document_id, key_of};
+use lockstep_shared::plan::{ColumnRef, Expression, JoinKind, Pipeline, Sink};
+use lockstep_shared::value::Value;
+
+use table::{IndexNumber, Slot, TableState};
+
+/// What becomes of a document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The sink, by its number in the pipeline.
+    pub sink: usize,
+    /// The document.
+    pub id: DocumentId,
+    /// Its new fields; `None` where it goes.
+    pub document: Option<Vec<Value>>,
+}
+
+/// Whether documents that come and go within one step are said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transients {
+    /// Only what differs between the step's beginning and its end.
+    Omit,
+    /// Every document that was touched, even if it ends as it began: the index may hold what was in between.
+    Delete,
+}
+
+/// How an input is reached.
+struct Step {
+    /// The table's index over the join's right columns.
+    forward: IndexNumber,
+    /// The columns of earlier inputs that are looked up in it.
+    probes: Vec<ColumnRef>,
+    kind: JoinKind,
+    /// An earlier input whose rows are found from a row of this one.
+    parent: usize,
+    /// The parent table's index over the left columns of the keys that lead to it, and this input's columns for them.
+    backward: IndexNumber,
+    own: Vec<usize>,
+}
+
+/// The join's state.
+pub struct Join {
+    pipeline: Arc<Pipeline>,
+    tables: Vec<TableState>,
+    /// By sink and input; `None` for input 0.
+    steps: Vec<Vec<Option<Step>>>,
+}
+
+type Documents = BTreeMap<DocumentId, Vec<Value>>;
+
+/// What one step has touched in one sink.
+#[derive(Default)]
+struct Touched {
+    roots: BTreeSet<Slot>,
+    before: Documents,
+    between: BTreeSet<DocumentId>,
+}
+
+impl Join {
+    /// An empty join.
+    #[must_use]
+    pub fn new(pipeline: Arc<Pipeline>) -> Self {
+        let mut tables: Vec<TableState> = pipeline.tables.iter().map(TableState::new).collect();
+        let steps = pipeline.sinks.iter().map(|sink| steps_of(sink, &mut tables)).collect();
+        for sink in &pipeline.sinks {
+            for (input, columns) in sink.query.inputs.iter().zip(sink.query.columns_read()) {
+                tables[input.table.0].keep(&columns);
+            }
+        }
+        Self { pipeline, tables, steps }
+    }
+
+    /// Rows held.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.tables.iter().map(TableState::len).sum()
+    }
+
+    /// Applies the records of one step, in order, and gives its net changes, ordered by sink and id.
+    pub fn apply(&mut self, records: &[HistoryRecord], transients: Transients) -> Vec<Change> {
+        let mut touched: Vec<Touched> = self.pipeline.sinks.iter().map(|_| Touched::default()).collect();
+        for record in records {
+            let (old, new) = self.effect(record);
+            let roots: Vec<BTreeSet<Slot>> =
+                (0..touched.len()).map(|sink| self.roots(sink, record, old, new.as_ref())).collect();
+            for (sink, roots) in roots.iter().enumerate() {
+                for root in roots {
+                    if touched[sink].roots.insert(*root) {
+                        self.expand(sink, *root, &mut |id, values| drop(touched[sink].before.insert(id, values)));
+                    }
+                }
+            }
+            let slot = self.tables[record.table.0].replace(old, new);
+            self.touch_inserted(record, slot, &mut touched);
+            if transients == Transients::Delete {
+                for (sink, roots) in roots.iter().enumerate() {
+                    for root in roots.iter().copied().chain(slot) {
+                        self.expand(sink, root, &mut |id, _| {
+                            touched[sink].between.insert(id);
+                        });
+                    }
+                }
+            }
+        }
+        touched.into_iter().enumerate().flat_map(|(sink, touched)| self.net(sink, touched, transients)).collect()
+    }
+
+    /// Changes the state as [`Self::apply`] does, in silence.
+    pub fn load(&mut self, records: &[HistoryRecord]) {
+        for record in records {
+            let (old, new) = self.effect(record);
+            self.tables[record.table.0].replace(old, new);
+        }
+    }
+
+    /// Every document of a sink now.
+    #[must_use]
+    pub fn documents(&self, sink: usize) -> Documents {
+        let mut documents = Documents::new();
+        let leftmost = &self.tables[self.pipeline.sinks[sink].query.inputs[0].table.0];
+        for root in leftmost.slots() {
+            self.expand(sink, root, &mut |id, values| drop(documents.insert(id, values)));
+        }
+        documents
+    }
+
+    /// The row that goes and the row that comes.
+    fn effect(&self, record: &HistoryRecord) -> (Option<Slot>, Option<IdentifiedRow>) {
+        let table = &self.pipeline.tables[record.table.0];
+        let state = &self.tables[record.table.0];
+        let existing = |row: &[Value]| if table.is_keyed() { state.slot_of_key(&key_of(table, row)) } else { None };
+        match &record.content {
+            Content::Row(row) => (existing(row), Some(IdentifiedRow { place: record.place, row: state.trimmed(row) })),
+            Content::Delete(key) => (existing(key), None),
+            Content::Rejected(_) => (None, None),
+        }
+    }
+
+    /// The roots that a change of a row touches, by the state before it.
+    fn roots(
+        &self,
+        sink: usize,
+        record: &HistoryRecord,
+        old: Option<Slot>,
+        new: Option<&IdentifiedRow>,
+    ) -> BTreeSet<Slot> {
+        let mut roots = BTreeSet::new();
+        let inputs = &self.pipeline.sinks[sink].query.inputs;
+        let state = &self.tables[record.table.0];
+        for (number, _) in inputs.iter().enumerate().filter(|(_, input)| input.table == record.table) {
+            if number == 0 {
+                roots.extend(old);
+            } else {
+                let rows = old.and_then(|slot| state.get(slot)).into_iter().chain(new);
+                rows.for_each(|row| self.walk_back(sink, number, row, &mut roots));
+            }
+        }
+        roots
+    }
+
+    /// From a row of an input to the rows of input 0 that may be joined with it.
+    fn walk_back(&self, sink: usize, number: usize, row: &IdentifiedRow, roots: &mut BTreeSet<Slot>) {
+        let Some(step) = &self.steps[sink][number] else { return };
+        let table = self.pipeline.sinks[sink].query.inputs[step.parent].table;
+        let parents = &self.tables[table.0];
+        let key: Vec<Value> = step.own.iter().map(|column| row.row[*column].clone()).collect();
+        for slot in parents.find(step.backward, &key) {
+            if step.parent == 0 {
+                roots.insert(*slot);
+            } else if let Some(parent) = parents.get(*slot) {
+                self.walk_back(sink, step.parent, parent, roots);
+            }
+        }
+    }
+
+    /// A new row of input 0 is a root that had no documents before.
+    fn touch_inserted(&self, record: &HistoryRecord, slot: Option<Slot>, touched: &mut [Touched]) {
+        for (sink, touched) in self.pipeline.sinks.iter().zip(touched) {
+            if sink.query.inputs[0].table == record.table {
+                touched.roots.extend(slot);
+            }
+        }
+    }
+
+    fn net(&self, sink: usize, touched: Touched, transients: Transients) -> Vec<Change> {
+        let mut after = Documents::new();
+        for root in &touched.roots {
+            self.expand(sink, *root, &mut |id, values| {
+                let other = after.insert(id, values);
+                assert!(other.is_none(), "one document comes from one joined row");
+            });
+        }
+        let mut ids: BTreeSet<DocumentId> = touched.before.keys().chain(after.keys()).cloned().collect();
+        if transients == Transients::Delete {
+            ids.extend(touched.between);
+        }
+        ids.into_iter()
+            .filter(|id| transients == Transients::Delete || touched.before.get(id) != after.get(id))
+            .map(|id| Change { sink, document: after.get(&id).cloned(), id })
+            .collect()
+    }
+
+    /// Gives every document of a root.
+    fn expand(&self, sink: usize, root: Slot, give: &mut dyn FnMut(DocumentId, Vec<Value>)) {
+        let query = &self.pipeline.sinks[sink].query;
+        let Some(row) = self.tables[query.inputs[0].table.0].get(root) else { return };
+        if passes(query.inputs[0].filter.as_ref(), row) {
+            let mut joined = Vec::with_capacity(query.inputs.len());
+            joined.push(Some(row));
+            self.expand_from(sink, &mut joined, give);
+        }
+    }
+
+    fn expand_from<'a>(
+        &'a self,
+        sink: usize,
+        joined: &mut Vec<Option<&'a IdentifiedRow>>,
+        give: &mut dyn FnMut(DocumentId, Vec<Value>),
+    ) {
+        let number = joined.len();
+        let definition = &self.pipeline.sinks[sink];
+        let Some(Some(step)) = self.steps[sink].get(number) else {
+            return self.give(definition, joined, give);
+        };
+        let input = &definition.query.inputs[number];
+        let key: Vec<Value> = step.probes.iter().map(|c| column(joined, *c).clone()).collect();
+        let state = &self.tables[input.table.0];
+        let mut found = false;
+        for partner in state.find(step.forward, &key).iter().filter_map(|slot| state.get(*slot)) {
+            if passes(input.filter.as_ref(), partner) {
+                found = true;
+                joined.push(Some(partner));
+                self.expand_from(sink, joined, give);
+                joined.pop();
+            }
+        }
+        if !found && step.kind == JoinKind::Left {
+            joined.push(None);
+            self.expand_from(sink, joined, give);
+            joined.pop();
+        }
+    }
+
+    fn give(&self, sink: &Sink, joined: &[Option<&IdentifiedRow>], give: &mut dyn FnMut(DocumentId, Vec<Value>)) {
+        let query = &sink.query;
+        if query.filter.as_ref().is_none_or(|filter| filter.holds(&|c| column(joined, c))) {
+            let values: Vec<Value> = query.projection.iter().map(|e| e.evaluate(&|c| column(joined, c))).collect();
+            give(document_id(&self.pipeline, sink, joined, &values), values);
+        }
+    }
+}
+
+fn column<'a>(joined: &[Option<&'a IdentifiedRow>], c: ColumnRef) -> &'a Value {
+    joined[c.input].map_or(&Value::Null, |row| &row.row[c.column])
+}
+
+fn passes(filter: Option<&Expression>, row: &IdentifiedRow) -> bool {
+    filter.is_none_or(|filter| filter.holds(&|c| &row.row[c.column]))
+}
+
+/// How each input of a sink is reached; adds the indexes that this needs.
+fn steps_of(sink: &Sink, tables: &mut [TableState]) -> Vec<Option<Step>> {
+    let inputs = &sink.query.inputs;
+    inputs
+        .iter()
+        .map(|input| {
+            let join = input.join.as_ref()?;
+            let right: Vec<usize> = join.on.iter().map(|key| key.right).collect();
+            let forward = tables[input.table.0].index(&right);
+            let parent = join.on[0].left.input;
+            let leading: Vec<_> = join.on.iter().filter(|key| key.left.input == parent).collect();
+            let left: Vec<usize> = leading.iter().map(|key| key.left.column).collect();
+            Some(Step {
+                forward,
+                probes: join.on.iter().map(|key| key.left).collect(),
+                kind: join.kind,
+                parent,
+                backward: tables[inputs[parent].table.0].index(&left),
+                own: leading.iter().map(|key| key.right).collect(),
+            })
+        })
+        .collect()
+}

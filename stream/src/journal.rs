@@ -1,0 +1,254 @@
+//! The journal: which offset ranges each step takes, on disk before the step has any effect outside.
+//!
+//! A line is the CRC-32 of its JSON in hexadecimal, a space, and the JSON. Step boundaries are synced; notes of what the
+//! index has acknowledged are not, since a lost note only means that something is sent twice. A torn last line is cut
+//! away; damage anywhere else is refused with its place, never guessed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use lockstep_shared::coordinates::{OffsetRange, Partition, Step};
+use serde::{Deserialize, Serialize};
+
+/// What a step takes of one partition. Tables go by name: their numbers belong to one version of the program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// The table's name.
+    pub table: String,
+    /// The partition.
+    pub partition: Partition,
+    /// The offsets.
+    pub range: OffsetRange,
+}
+
+/// The boundaries of one step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boundary {
+    /// The step.
+    pub step: Step,
+    /// What it takes, at most one range a partition.
+    pub taken: Vec<Taken>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Entry {
+    Step(Boundary),
+    Acknowledged(Step),
+}
+
+/// What a journal held when it was opened.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    /// The boundaries, ascending.
+    pub steps: Vec<Boundary>,
+    /// The last step that the index is known to have acknowledged.
+    pub acknowledged: Step,
+}
+
+/// An open journal. The file's lock keeps a second process out as long as this lives.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    _lock: File,
+}
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The disk said no.
+    #[error("cannot {action} {path}: {source}")]
+    Disk {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error(
+        "the state in {folder} belongs to a running process; stop it, or give this one its own lockstep.state.path"
+    )]
+    InUse {
+        /// The state folder.
+        folder: PathBuf,
+    },
+    /// A line that is not the last is damaged.
+    #[error(
+        "{path}, line {line}: the journal is damaged ({reason}); move the file away to begin a new epoch from the archive"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Journal {
+    /// Opens the journal in the state folder, or begins one.
+    ///
+    /// # Errors
+    /// Where the disk fails, another process holds it, or it is damaged before its last line.
+    pub fn open(folder: &Path) -> Result<(Self, Recorded), JournalError> {
+        let path = folder.join("journal");
+        let disk = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| JournalError::Disk { action, path, source }
+        };
+        fs::create_dir_all(folder).map_err(disk("create", folder))?;
+        let lock_path = folder.join("lock");
+        let lock = File::create(&lock_path).map_err(disk("create", &lock_path))?;
+        lock.try_lock().map_err(|_| JournalError::InUse { folder: folder.to_owned() })?;
+        let file = OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(disk("open", &path))?;
+        let bytes = fs::read(&path).map_err(disk("read", &path))?;
+        let (recorded, sound_bytes) = parse(&path, &bytes)?;
+        if sound_bytes < bytes.len() {
+            file.set_len(sound_bytes as u64).map_err(disk("cut", &path))?;
+            file.sync_data().map_err(disk("sync", &path))?;
+        }
+        Ok((Self { path, file, _lock: lock }, recorded))
+    }
+
+    /// Puts the boundary on disk. When this returns, the step may have effects.
+    ///
+    /// # Errors
+    /// Where the disk fails; then the step must not have any effect.
+    pub fn step(&mut self, boundary: &Boundary) -> Result<(), JournalError> {
+        self.write(&Entry::Step(boundary.clone()))?;
+        self.file.sync_data().map_err(|source| JournalError::Disk { action: "sync", path: self.path.clone(), source })
+    }
+
+    /// Notes that the index has acknowledged everything up to the step. Not synced.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn acknowledged(&mut self, step: Step) -> Result<(), JournalError> {
+        self.write(&Entry::Acknowledged(step))
+    }
+
+    /// Replaces the file by one that holds only the boundaries after `archived`, and the last acknowledgement.
+    ///
+    /// # Errors
+    /// Where the disk fails; the old journal is whole then.
+    pub fn forget(&mut self, recorded: &Recorded, archived: Step) -> Result<(), JournalError> {
+        let fresh = self.path.with_extension("new");
+        let failed = |action| {
+            let path = fresh.clone();
+            move |source| JournalError::Disk { action, path, source }
+        };
+        let mut bytes = line(&Entry::Acknowledged(recorded.acknowledged));
+        for boundary in recorded.steps.iter().filter(|b| b.step > archived) {
+            bytes.extend(line(&Entry::Step(boundary.clone())));
+        }
+        let mut file = File::create(&fresh).map_err(failed("create"))?;
+        file.write_all(&bytes).map_err(failed("write"))?;
+        file.sync_all().map_err(failed("sync"))?;
+        fs::rename(&fresh, &self.path).map_err(failed("rename"))?;
+        self.file = OpenOptions::new().append(true).open(&self.path).map_err(failed("open"))?;
+        Ok(())
+    }
+
+    fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        self.file.write_all(&line(entry)).map_err(|source| JournalError::Disk {
+            action: "write",
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+fn line(entry: &Entry) -> Vec<u8> {
+    let json = serde_json::to_string(entry).unwrap_or_else(|e| unreachable!("numbers and names are always JSON: {e}"));
+    format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes()
+}
+
+/// What the bytes record, and how many of them are sound.
+fn parse(path: &Path, bytes: &[u8]) -> Result<(Recorded, usize), JournalError> {
+    let mut recorded = Recorded::default();
+    let mut steps: BTreeMap<Step, Boundary> = BTreeMap::new();
+    let mut sound = 0;
+    for (number, text) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
+        match entry(text) {
+            Ok(Entry::Step(boundary)) => {
+                steps.insert(boundary.step, boundary);
+            }
+            Ok(Entry::Acknowledged(step)) => recorded.acknowledged = recorded.acknowledged.max(step),
+            Err(_) if sound + text.len() == bytes.len() => break,
+            Err(reason) => return Err(JournalError::Damaged { path: path.to_owned(), line: number + 1, reason }),
+        }
+        sound += text.len();
+    }
+    recorded.steps = steps.into_values().collect();
+    Ok((recorded, sound))
+}
+
+fn entry(text: &[u8]) -> Result<Entry, String> {
+    let text = text.strip_suffix(b"\n").ok_or("the line has no end")?;
+    let (sum, json) = text.split_at_checked(9).ok_or("the line is too short")?;
+    let expected = format!("{:08x} ", crc32fast::hash(json));
+    if sum != expected.as_bytes() {
+        return Err("the checksum is wrong".into());
+    }
+    serde_json::from_slice(json).map_err(|e| format!("not an entry: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_shared::coordinates::Offset;
+
+    use super::*;
+
+    fn boundary(step: u64) -> Boundary {
+        let range = OffsetRange { from: Offset(0), to: Offset(10) };
+        Boundary { step: Step(step), taken: vec![Taken { table: "views".into(), partition: Partition(0), range }] }
+    }
+
+    #[test]
+    fn what_was_written_is_read_again_and_a_torn_last_line_is_cut_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, recorded) = Journal::open(folder.path()).unwrap();
+        assert!(recorded.steps.is_empty());
+        journal.step(&boundary(1)).unwrap();
+        journal.acknowledged(Step(1)).unwrap();
+        journal.step(&boundary(2)).unwrap();
+        drop(journal);
+        let path = folder.path().join("journal");
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+        let (journal, recorded) = Journal::open(folder.path()).unwrap();
+        assert_eq!(recorded.steps, [boundary(1)]);
+        assert_eq!(recorded.acknowledged, Step(1));
+        drop(journal);
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_refused_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(folder.path()).unwrap();
+        journal.step(&boundary(1)).unwrap();
+        journal.step(&boundary(2)).unwrap();
+        drop(journal);
+        let path = folder.path().join("journal");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[12] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let refused = Journal::open(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("line 1"), "{refused}");
+    }
+
+    #[test]
+    fn a_second_process_on_the_same_state_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Journal::open(folder.path()).unwrap();
+        assert!(matches!(Journal::open(folder.path()), Err(JournalError::InUse { .. })));
+        drop(first);
+        assert!(Journal::open(folder.path()).is_ok());
+    }
+}

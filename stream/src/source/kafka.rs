@@ -1,0 +1,237 @@
+//! Kafka topics by librdkafka: manual assignment of every partition, on one thread a topic.
+//!
+//! Positions are ours; nothing is taken from the consumer group. What is lost in the log (retention, a topic made anew)
+//! is refused, never skipped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use lockstep_shared::coordinates::{Offset, Partition, Place};
+use lockstep_shared::plan::Table;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::{BATCH_RECORDS, Reader, SourceError, SourceEvent};
+use crate::record::RawRecord;
+
+/// How long one look for records waits.
+const POLL: Duration = Duration::from_millis(50);
+/// How long a question to the brokers waits.
+const ASK: Duration = Duration::from_secs(10);
+/// How often new partitions are looked for.
+const DISCOVER: Duration = Duration::from_secs(10);
+/// Largest record: 64 MiB, above any broker's usual limit.
+const MAX_RECORD_BYTES: &str = "67108864";
+
+/// What the result depends on, spelled out. `properties.*` of the table goes over these, except for the last three.
+const DEFAULTS: [(&str, &str); 5] = [
+    ("group.id", "lockstep"),
+    ("isolation.level", "read_committed"),
+    // The default of 1000 ms saws throughput wherever the queue is full for a moment.
+    ("fetch.queue.backoff.ms", "2"),
+    ("fetch.message.max.bytes", MAX_RECORD_BYTES),
+    ("receive.message.max.bytes", "134217728"),
+];
+const FIXED: [(&str, &str); 4] = [
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "error"),
+    ("enable.partition.eof", "true"),
+];
+
+/// A topic as the table's options name it.
+pub struct Topic {
+    table: String,
+    topic: String,
+    config: ClientConfig,
+}
+
+impl Topic {
+    /// The topic of a table.
+    pub fn of(table: &Table) -> Result<Self, SourceError> {
+        let option =
+            |option| table.option(option).ok_or_else(|| SourceError::Option { table: table.name.clone(), option });
+        let topic = option("topic")?.to_owned();
+        option("properties.bootstrap.servers")?;
+        let mut config = ClientConfig::new();
+        for (name, value) in DEFAULTS {
+            config.set(name, value);
+        }
+        for (name, value) in &table.options {
+            if let Some(property) = name.strip_prefix("properties.") {
+                config.set(property, value);
+            }
+        }
+        for (name, value) in FIXED {
+            config.set(name, value);
+        }
+        Ok(Self { table: table.name.clone(), topic, config })
+    }
+
+    fn failed(&self, reason: impl ToString) -> SourceError {
+        let servers = self.config.get("bootstrap.servers").unwrap_or_default().to_owned();
+        SourceError::Kafka { table: self.table.clone(), topic: self.topic.clone(), servers, reason: reason.to_string() }
+    }
+
+    fn partitions(&self, consumer: &BaseConsumer, patience: Duration) -> Result<BTreeSet<Partition>, SourceError> {
+        let metadata = consumer.fetch_metadata(Some(&self.topic), patience).map_err(|e| self.failed(e))?;
+        let topic = metadata.topics().iter().find(|t| t.name() == self.topic);
+        let partitions: BTreeSet<Partition> =
+            topic.into_iter().flat_map(|t| t.partitions()).map(|p| Partition(p.id())).collect();
+        if partitions.is_empty() {
+            Err(self.failed("there is no such topic; create it, or name another by --set"))
+        } else {
+            Ok(partitions)
+        }
+    }
+
+    /// Whether the topic is there.
+    pub fn check(&self, patience: Duration) -> Result<String, SourceError> {
+        let consumer: BaseConsumer = self.config.create().map_err(|e| self.failed(e))?;
+        let partitions = self.partitions(&consumer, patience)?;
+        Ok(format!("topic {} with {} partitions", self.topic, partitions.len()))
+    }
+
+    /// Reads until the reader is stopped.
+    pub fn read(&self, reader: &Reader, commits: &Receiver<Vec<(Partition, Offset)>>) {
+        if let Err(error) = self.follow(reader, commits) {
+            reader.fail(&error);
+        }
+    }
+
+    fn follow(&self, reader: &Reader, commits: &Receiver<Vec<(Partition, Offset)>>) -> Result<(), SourceError> {
+        let consumer: BaseConsumer = self.config.create().map_err(|e| self.failed(e))?;
+        let mut positions: BTreeMap<Partition, Offset> = BTreeMap::new();
+        let mut discover = Instant::now();
+        while !reader.stopped() {
+            if Instant::now() >= discover {
+                self.discover(reader, &consumer, &mut positions)?;
+                discover = Instant::now() + if positions.is_empty() { Duration::from_secs(1) } else { DISCOVER };
+            }
+            self.poll(reader, &consumer, &mut positions)?;
+            while let Ok(done) = commits.try_recv() {
+                self.commit(&consumer, &done);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds partitions that are new. Brokers that do not answer are waited for.
+    fn discover(
+        &self,
+        reader: &Reader,
+        consumer: &BaseConsumer,
+        positions: &mut BTreeMap<Partition, Offset>,
+    ) -> Result<(), SourceError> {
+        let found = match self.partitions(consumer, ASK) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!("waiting for Kafka: {error}");
+                return Ok(());
+            }
+        };
+        let new: Vec<Partition> = found.into_iter().filter(|p| !positions.contains_key(p)).collect();
+        for partition in &new {
+            let (low, high) = consumer.fetch_watermarks(&self.topic, partition.0, ASK).map_err(|e| self.failed(e))?;
+            let start = reader.positions.get(partition).copied().unwrap_or(Offset(low));
+            if start.0 < low || start.0 > high {
+                let reason = format!(
+                    "partition {partition} holds [{low}..{high}) and was read up to {start}: records are lost by retention, or the topic was made anew; \
+                     begin with a new state and archive, or restore the topic"
+                );
+                return Err(self.failed(reason));
+            }
+            positions.insert(*partition, start);
+            reader.send(SourceEvent::Partition { channel: reader.channel(*partition), start, end: Some(Offset(high)) });
+        }
+        if !new.is_empty() {
+            let mut assignment = TopicPartitionList::new();
+            for (partition, offset) in positions.iter() {
+                assignment
+                    .add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(offset.0))
+                    .map_err(|e| self.failed(e))?;
+            }
+            consumer.assign(&assignment).map_err(|e| self.failed(e))?;
+        }
+        Ok(())
+    }
+
+    fn poll(
+        &self,
+        reader: &Reader,
+        consumer: &BaseConsumer,
+        positions: &mut BTreeMap<Partition, Offset>,
+    ) -> Result<(), SourceError> {
+        let mut batches: BTreeMap<Partition, Vec<RawRecord>> = BTreeMap::new();
+        let mut ended = Vec::new();
+        let mut wait = POLL;
+        for _ in 0..BATCH_RECORDS {
+            match consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => batches.entry(Partition(message.partition())).or_default().push(raw(&message)),
+                Some(Err(KafkaError::PartitionEOF(partition))) => ended.push(Partition(partition)),
+                Some(Err(error)) => self.judge(error)?,
+            }
+            wait = Duration::ZERO;
+        }
+        for (partition, mut records) in batches {
+            // An assignment made anew may repeat what was delivered already.
+            let position = positions.get(&partition).copied().unwrap_or(Offset(0));
+            records.retain(|r| r.place.offset >= position);
+            let Some(last) = records.last() else { continue };
+            let to = Offset(last.place.offset.0 + 1);
+            positions.insert(partition, to);
+            reader.send(SourceEvent::Batch { channel: reader.channel(partition), records, to });
+        }
+        for partition in ended {
+            reader.send(SourceEvent::CaughtUp { channel: reader.channel(partition) });
+        }
+        Ok(())
+    }
+
+    /// Lost offsets and refusals end the reading; everything else librdkafka tries again.
+    fn judge(&self, error: KafkaError) -> Result<(), SourceError> {
+        use RDKafkaErrorCode as Code;
+        match error.rdkafka_error_code() {
+            Some(
+                Code::AutoOffsetReset
+                | Code::OffsetOutOfRange
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownTopic
+                | Code::UnknownPartition
+                | Code::TopicAuthorizationFailed
+                | Code::SaslAuthenticationFailed
+                | Code::Fatal,
+            ) => Err(self.failed(error)),
+            _ => {
+                tracing::warn!("{}", self.failed(error));
+                Ok(())
+            }
+        }
+    }
+
+    fn commit(&self, consumer: &BaseConsumer, positions: &[(Partition, Offset)]) {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in positions {
+            if list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(offset.0)).is_err() {
+                return;
+            }
+        }
+        if let Err(error) = consumer.commit(&list, CommitMode::Async) {
+            tracing::debug!("offsets of {} are not committed: {error}", self.topic);
+        }
+    }
+}
+
+fn raw(message: &BorrowedMessage<'_>) -> RawRecord {
+    RawRecord {
+        place: Place { partition: Partition(message.partition()), offset: Offset(message.offset()) },
+        timestamp_ms: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+    }
+}
