@@ -15,3 +15,4 @@ pub mod document;
 pub mod history;
 pub mod semantics;
 pub mod archive;
+pub mod index;

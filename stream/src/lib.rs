@@ -1,11 +1,18 @@
 //! Keeps an Elasticsearch index equal to a join of Kafka topics, and archives every record.
 //!
-//! Sources deliver bytes with their place; `decode` makes rows of them; `join` says which documents change.
+//! `source` → `core` (`decode`, `join`, steps) → changes and `archiver`. `core` and what it calls is deterministic: no
+//! clock, socket, file, environment or random.
 
 pub mod record;
 pub mod source;
 pub mod decode;
 pub mod journal;
 pub mod join;
+pub mod core;
+pub mod archiver;
+pub mod recovery;
+pub mod status;
+pub mod http;
+pub mod metrics;
 pub mod embedded;
 pub mod feed;

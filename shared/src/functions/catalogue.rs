@@ -239,7 +239,7 @@ fn same(arguments: &[DataType]) -> Result<DataType, Unsuitable> {
 }
 
 fn case(arguments: &[DataType]) -> Result<DataType, Unsuitable> {
-    if arguments.len() < 3 || arguments.len() % 2 == 0 {
+    if arguments.len() < 3 || arguments.len().is_multiple_of(2) {
         return Err(Unsuitable("needs WHEN … THEN … pairs and an ELSE".into()));
     }
     let (branches, otherwise) = arguments.split_at(arguments.len() - 1);

@@ -107,7 +107,8 @@ impl Join {
             self.touch_inserted(record, slot, &mut touched);
             if transients == Transients::Delete {
                 for (sink, roots) in roots.iter().enumerate() {
-                    for root in roots.iter().copied().chain(slot) {
+                    let leftmost = self.pipeline.sinks[sink].query.inputs[0].table == record.table;
+                    for root in roots.iter().copied().chain(slot.filter(|_| leftmost)) {
                         self.expand(sink, root, &mut |id, _| {
                             touched[sink].between.insert(id);
                         });

@@ -1,0 +1,209 @@
+//! The laws of the join: whatever the records and wherever the steps are cut, it equals the definition.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lockstep_shared::coordinates::{Offset, Partition, Place, Step, TableId};
+use lockstep_shared::functions::Function;
+use lockstep_shared::history::{Content, HistoryRecord, contents};
+use lockstep_shared::identity::DocumentId;
+use lockstep_shared::plan::{
+    Column, ColumnRef, Expression, ExpressionKind, Input, Join as PlanJoin, JoinKey, JoinKind, Pipeline, Query, Sink,
+    Table,
+};
+use lockstep_shared::semantics::documents;
+use lockstep_shared::types::DataType;
+use lockstep_shared::value::{Row, Value};
+use lockstep_stream::join::{Join, Transients};
+use proptest::prelude::*;
+
+/// Every table has three INT columns; a keyed one has column 0 as its key.
+const COLUMNS: usize = 3;
+
+#[derive(Clone, Debug)]
+struct Shape {
+    keyed: Vec<bool>,
+    /// For each joined input: its table, LEFT or INNER, its key pairs as (earlier input, its column, own column), and
+    /// whether rows with column 2 equal to 0 are filtered away before the join.
+    joins: Vec<(usize, JoinKind, Vec<(usize, usize, usize)>, bool)>,
+    /// Whether joined rows must have column 1 of input 0 not NULL.
+    filtered: bool,
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    let kind = prop_oneof![3 => Just(JoinKind::Left), 1 => Just(JoinKind::Inner)];
+    let pairs = prop::collection::vec((0..4_usize, 0..COLUMNS, 0..COLUMNS), 1..3);
+    let joins = prop::collection::vec((0..4_usize, kind, pairs, any::<bool>()), 0..4);
+    (prop::collection::vec(any::<bool>(), 4), joins, any::<bool>()).prop_map(|(keyed, mut joins, filtered)| {
+        for (number, (_, _, pairs, _)) in joins.iter_mut().enumerate() {
+            pairs.iter_mut().for_each(|(left, _, _)| *left %= number + 1);
+        }
+        Shape { keyed, joins, filtered }
+    })
+}
+
+fn call(function: Function, arguments: Vec<Expression>) -> Expression {
+    Expression { kind: ExpressionKind::Call(function, arguments), data_type: DataType::Boolean, nullable: true }
+}
+
+fn column(input: usize, column: usize) -> Expression {
+    Expression { kind: ExpressionKind::Column(ColumnRef { input, column }), data_type: DataType::Int, nullable: true }
+}
+
+fn pipeline(shape: &Shape) -> Pipeline {
+    let columns: Vec<Column> =
+        (0..COLUMNS).map(|n| Column { name: format!("c{n}"), data_type: DataType::Int, nullable: true }).collect();
+    let table = |(n, keyed): (usize, &bool)| Table {
+        name: format!("t{n}"),
+        columns: columns.clone(),
+        key: if *keyed { vec![0] } else { vec![] },
+        options: BTreeMap::new(),
+    };
+    let mut inputs = vec![Input { table: TableId(0), alias: "i0".into(), join: None, filter: None }];
+    let mut identity = vec![0];
+    for (number, (table, kind, pairs, filter)) in shape.joins.iter().enumerate() {
+        let input = number + 1;
+        let on =
+            pairs.iter().map(|(l, c, r)| JoinKey { left: ColumnRef { input: *l, column: *c }, right: *r }).collect();
+        let zero =
+            Expression { kind: ExpressionKind::Literal(Value::Integer(0)), data_type: DataType::Int, nullable: false };
+        let filter = filter.then(|| call(Function::NotEqual, vec![column(input, 2), zero]));
+        inputs.push(Input {
+            table: TableId(*table),
+            alias: format!("i{input}"),
+            join: Some(PlanJoin { kind: *kind, on }),
+            filter,
+        });
+        if !(shape.keyed[*table] && pairs.iter().any(|(_, _, own)| *own == 0)) {
+            identity.push(input);
+        }
+    }
+    let projection: Vec<Expression> =
+        (0..inputs.len()).flat_map(|input| [column(input, 0), column(input, 1)]).collect();
+    let filter = shape.filtered.then(|| call(Function::IsNotNull, vec![column(0, 1)]));
+    let sink_columns =
+        (0..projection.len()).map(|n| Column { name: format!("d{n}"), data_type: DataType::Int, nullable: true });
+    let sink = Sink {
+        name: "sink".into(),
+        columns: sink_columns.collect(),
+        key: vec![],
+        options: BTreeMap::new(),
+        query: Query { inputs, filter, projection },
+        identity,
+    };
+    Pipeline {
+        settings: BTreeMap::new(),
+        tables: shape.keyed.iter().enumerate().map(table).collect(),
+        sinks: vec![sink],
+    }
+}
+
+/// A record as drawn: its table, its values (0 stands for NULL, the rest is one less), whether it deletes, and how far its
+/// step is from the one before.
+type Drawn = (usize, [i64; COLUMNS], bool, u64);
+
+fn history(shape: &Shape, drawn: &[Drawn]) -> Vec<HistoryRecord> {
+    let mut step = 1;
+    let mut records: Vec<HistoryRecord> = Vec::new();
+    for (offset, (table, values, deletes, ahead)) in drawn.iter().enumerate() {
+        step += ahead;
+        let mut row: Vec<Value> =
+            values.iter().map(|v| if *v == 0 { Value::Null } else { Value::Integer(v - 1) }).collect();
+        if shape.keyed[*table] {
+            row[0] = Value::Integer(values[0]);
+        }
+        let content = match (deletes, shape.keyed[*table]) {
+            (true, true) => Content::Delete(Row::from(row)),
+            (true, false) => Content::Rejected("drawn so".into()),
+            (false, _) => Content::Row(Row::from(row)),
+        };
+        let place = Place { partition: Partition(0), offset: Offset(offset as i64) };
+        records.push(HistoryRecord { step: Step(step), table: TableId(*table), place, content });
+    }
+    records.sort_by_key(HistoryRecord::order);
+    records
+}
+
+fn drawn() -> impl Strategy<Value = Vec<Drawn>> {
+    let ahead = prop_oneof![2 => Just(0_u64), 1 => Just(1_u64)];
+    prop::collection::vec((0..4_usize, [0..4_i64, 0..4_i64, 0..4_i64], prop::bool::weighted(0.15), ahead), 0..30)
+}
+
+type Documents = BTreeMap<DocumentId, Vec<Value>>;
+
+/// Applies the changes, and panics on a delete of what is not there.
+fn fold(index: &mut Documents, changes: Vec<lockstep_stream::join::Change>) {
+    for change in changes {
+        match change.document {
+            Some(values) => drop(index.insert(change.id, values)),
+            None => assert!(index.remove(&change.id).is_some(), "{} is deleted and was never there", change.id),
+        }
+    }
+}
+
+fn expected(pipeline: &Pipeline, records: &[HistoryRecord], cut: Step) -> Documents {
+    documents(pipeline, &pipeline.sinks[0], &contents(&pipeline.tables, records, cut))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn l1_after_every_step_the_index_equals_the_definition(shape in shape(), drawn in drawn()) {
+        let pipeline = Arc::new(pipeline(&shape));
+        let records = history(&shape, &drawn);
+        let mut join = Join::new(pipeline.clone());
+        let mut index = Documents::new();
+        for step in records.chunk_by(|a, b| a.step == b.step) {
+            fold(&mut index, join.apply(step, Transients::Omit));
+            prop_assert_eq!(&index, &expected(&pipeline, &records, step[0].step), "after step {}", step[0].step);
+        }
+        prop_assert_eq!(join.documents(0), index);
+    }
+
+    #[test]
+    fn l2_where_steps_are_cut_does_not_matter(shape in shape(), drawn in drawn()) {
+        let pipeline = Arc::new(pipeline(&shape));
+        let records = history(&shape, &drawn);
+        let mut one_by_one = Join::new(pipeline.clone());
+        for record in &records {
+            one_by_one.apply(std::slice::from_ref(record), Transients::Omit);
+        }
+        let mut loaded = Join::new(pipeline.clone());
+        loaded.load(&records);
+        prop_assert_eq!(one_by_one.documents(0), loaded.documents(0));
+    }
+
+    #[test]
+    fn l4_a_left_row_always_has_a_document(shape in shape(), drawn in drawn()) {
+        let mut shape = shape;
+        shape.filtered = false;
+        shape.joins.iter_mut().for_each(|join| join.1 = JoinKind::Left);
+        let pipeline = Arc::new(pipeline(&shape));
+        let records = history(&shape, &drawn);
+        let mut join = Join::new(pipeline.clone());
+        let mut index = Documents::new();
+        for step in records.chunk_by(|a, b| a.step == b.step) {
+            fold(&mut index, join.apply(step, Transients::Omit));
+            let left_rows = contents(&pipeline.tables, &records, step[0].step)[0].len();
+            prop_assert!(index.len() >= left_rows, "{} documents of {left_rows} left rows", index.len());
+        }
+    }
+
+    #[test]
+    fn explicit_transients_end_in_the_same_documents(shape in shape(), drawn in drawn()) {
+        let pipeline = Arc::new(pipeline(&shape));
+        let records = history(&shape, &drawn);
+        let mut join = Join::new(pipeline.clone());
+        let mut index = Documents::new();
+        for step in records.chunk_by(|a, b| a.step == b.step) {
+            for change in join.apply(step, Transients::Delete) {
+                match change.document {
+                    Some(values) => drop(index.insert(change.id, values)),
+                    None => drop(index.remove(&change.id)),
+                }
+            }
+            prop_assert_eq!(&index, &expected(&pipeline, &records, step[0].step));
+        }
+    }
+}
