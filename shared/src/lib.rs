@@ -16,3 +16,4 @@ pub mod history;
 pub mod semantics;
 pub mod archive;
 pub mod index;
+pub mod sql;
