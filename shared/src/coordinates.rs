@@ -22,7 +22,7 @@ pub struct Offset(pub i64);
 /// Number of a step. Steps are totally ordered; `Step(0)` is the empty state.
 ///
 /// The epoch stands in the high bits, so that a step cut after a lost journal is later than every step before it.
-/// A step is also the external version of every document that it writes.
+/// It also gives the [`Version`] of every document that it writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Step(pub u64);
@@ -50,6 +50,37 @@ impl Step {
     #[must_use]
     pub fn end_of_epoch(self) -> Self {
         Self((self.epoch() + 1) << STEP_BITS)
+    }
+}
+
+/// Bits of a version below its step: room for a thousand edits by hand between two steps.
+const EDIT_BITS: u32 = 10;
+
+/// External version of a document. A step's writes carry [`Step::version`]; whoever edits a document by hand adds one,
+/// and what repairs it writes [`Step::last_version`], which is above such edits and below the next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Version(pub u64);
+
+impl Step {
+    /// The version at which the step writes documents.
+    #[must_use]
+    pub fn version(self) -> Version {
+        Version(self.0 << EDIT_BITS)
+    }
+
+    /// The last version before the next step's.
+    #[must_use]
+    pub fn last_version(self) -> Version {
+        Version(self.version().0 | ((1 << EDIT_BITS) - 1))
+    }
+}
+
+impl Version {
+    /// The step that wrote the document, where nobody else did.
+    #[must_use]
+    pub fn step(self) -> Step {
+        Step(self.0 >> EDIT_BITS)
     }
 }
 
@@ -123,5 +154,7 @@ mod tests {
         assert!(step.end_of_epoch() > step);
         assert_eq!(step.end_of_epoch().next().to_string(), "1.1");
         assert_eq!(step.to_string(), "41");
+        assert!(step.version() < step.last_version() && step.last_version() < step.next().version());
+        assert_eq!(step.last_version().step(), step);
     }
 }

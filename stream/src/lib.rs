@@ -1,7 +1,7 @@
 //! Keeps an Elasticsearch index equal to a join of Kafka topics, and archives every record.
 //!
-//! `source` → `core` (`decode`, `join`, steps) → changes and `archiver`. `core` and what it calls is deterministic: no
-//! clock, socket, file, environment or random.
+//! `source` → `core` (`decode`, `join`, steps) → `sink` and `archiver`, driven by `service`. `core` and what it calls is
+//! deterministic: no clock, socket, file, environment or random.
 
 pub mod record;
 pub mod source;
@@ -9,10 +9,12 @@ pub mod decode;
 pub mod journal;
 pub mod join;
 pub mod core;
+pub mod sink;
 pub mod archiver;
 pub mod recovery;
 pub mod status;
+pub mod service;
 pub mod http;
 pub mod metrics;
+pub mod check;
 pub mod embedded;
-pub mod feed;

@@ -6,7 +6,7 @@
 
 use std::io::Write;
 
-use crate::coordinates::Step;
+use crate::coordinates::Version;
 use crate::identity::DocumentId;
 
 /// Longest `_id`, in bytes. Elasticsearch and OpenSearch refuse a whole bulk for one longer id, so it is checked here.
@@ -20,8 +20,8 @@ const ACTION_LINE_BYTES: usize = 112;
 pub struct Operation {
     /// The document's `_id`.
     pub id: DocumentId,
-    /// The step that the write belongs to: the document's external version.
-    pub version: Step,
+    /// The document's external version.
+    pub version: Version,
     /// What is done.
     pub action: Action,
 }
@@ -149,17 +149,17 @@ mod tests {
     use proptest::prelude::*;
 
     fn index(id: &str, version: u64, json: &str) -> Operation {
-        Operation { id: DocumentId(id.into()), version: Step(version), action: Action::Index(json.into()) }
+        Operation { id: DocumentId(id.into()), version: Version(version), action: Action::Index(json.into()) }
     }
 
     #[test]
     fn a_body_is_an_action_line_and_a_document_line() {
         let operations = [
             index("a\"b", 7, "{}"),
-            Operation { id: DocumentId("c".into()), version: Step(8), action: Action::Delete },
+            Operation { id: DocumentId("c".into()), version: Version(8), action: Action::Delete },
             Operation {
                 id: DocumentId("d".into()),
-                version: Step(9),
+                version: Version(9),
                 action: Action::DeleteIf { seq_no: 3, primary_term: 1 },
             },
         ];

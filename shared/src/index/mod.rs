@@ -1,8 +1,14 @@
-//! The index: what is said to Elasticsearch (7, 8, 9) and OpenSearch, and what their answers mean. Pure.
+//! The index: what is said to Elasticsearch (7, 8, 9) and OpenSearch, and what their answers mean.
 //!
-//! One request builder ([`bulk`]) and one verdict table ([`verdict`]) serve every server.
+//! One request builder ([`bulk`]) and one verdict table ([`verdict`]) serve every server; both are pure, and so is
+//! [`mapping`]. [`client`], [`writer`] and [`scan`] speak to the server.
 
 pub mod bulk;
+pub mod client;
+pub mod mapping;
+pub mod scan;
 pub mod verdict;
+pub mod writer;
 
 pub use bulk::{Action, Operation};
+pub use client::{Client, ClientConfig, IndexError, index_name};

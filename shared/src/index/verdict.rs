@@ -215,7 +215,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::coordinates::Step;
+    use crate::coordinates::Version;
     use crate::identity::DocumentId;
 
     const INDEX: Action = Action::Index(Vec::new());
@@ -308,7 +308,7 @@ mod tests {
     }
 
     fn operation(action: Action) -> Operation {
-        Operation { id: DocumentId("1".into()), version: Step(1), action }
+        Operation { id: DocumentId("1".into()), version: Version(1), action }
     }
 
     #[test]

@@ -1,0 +1,108 @@
+//! Every document of an index as it stood at one moment.
+
+use elasticsearch::http::Method;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use super::client::{Client, IndexError};
+use crate::coordinates::Version;
+
+/// Documents of one answer.
+const PAGE: usize = 5_000;
+/// How long the server keeps the moment between two questions.
+const KEEP_ALIVE: &str = "5m";
+
+/// A document as the index holds it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Found {
+    /// Its `_id`.
+    #[serde(rename = "_id")]
+    pub id: String,
+    /// Its version.
+    #[serde(rename = "_version")]
+    pub version: Version,
+    /// Its sequence number, for a guarded delete.
+    #[serde(rename = "_seq_no")]
+    pub seq_no: u64,
+    /// The primary term of that number.
+    #[serde(rename = "_primary_term")]
+    pub primary_term: u64,
+    /// The document.
+    #[serde(rename = "_source", default)]
+    pub source: Json,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    pit_id: Option<String>,
+    #[serde(default)]
+    timed_out: bool,
+    #[serde(rename = "_shards", default)]
+    shards: Shards,
+    hits: Hits,
+}
+
+#[derive(Default, Deserialize)]
+struct Shards {
+    failed: u64,
+}
+
+#[derive(Deserialize)]
+struct Hits {
+    hits: Vec<Hit>,
+}
+
+#[derive(Deserialize)]
+struct Hit {
+    #[serde(flatten)]
+    found: Found,
+    #[serde(default)]
+    sort: Json,
+}
+
+/// Refreshes the index and gives every document of that moment to `each`, in no order.
+///
+/// # Errors
+/// Where the server does not give all of them.
+pub async fn scan(client: &Client, index: &str, mut each: impl FnMut(Found)) -> Result<(), IndexError> {
+    client.refresh(index).await?;
+    let opened = client.json(Method::Post, &format!("/{index}/_pit?keep_alive={KEEP_ALIVE}"), None).await?;
+    let mut moment = opened["id"].as_str().unwrap_or_default().to_owned();
+    let scanned = pages(client, &mut moment, &mut each).await;
+    // The server forgets it by itself too; that this fails says nothing about what was read.
+    let _ = client.json(Method::Delete, "/_pit", Some(&json!({"id": moment}))).await;
+    scanned
+}
+
+async fn pages(client: &Client, moment: &mut String, each: &mut impl FnMut(Found)) -> Result<(), IndexError> {
+    let mut after: Option<Json> = None;
+    loop {
+        let mut question = json!({
+            "pit": {"id": moment, "keep_alive": KEEP_ALIVE},
+            "size": PAGE,
+            "sort": [{"_shard_doc": "asc"}],
+            "track_total_hits": false,
+            "version": true,
+            "seq_no_primary_term": true,
+        });
+        if let Some(after) = &after {
+            question["search_after"] = after.clone();
+        }
+        let body = client.json(Method::Post, "/_search", Some(&question)).await?;
+        let page =
+            Page::deserialize(body).map_err(|e| client.refused(format!("a page of the scan cannot be read: {e}")))?;
+        if page.timed_out || page.shards.failed > 0 {
+            return Err(client.refused("a page of the scan is not complete: a shard failed or took too long".into()));
+        }
+        if let Some(id) = page.pit_id {
+            *moment = id;
+        }
+        after = page.hits.hits.last().map(|hit| hit.sort.clone());
+        let count = page.hits.hits.len();
+        page.hits.hits.into_iter().for_each(|hit| each(hit.found));
+        if count < PAGE {
+            return Ok(());
+        }
+    }
+}

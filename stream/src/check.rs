@@ -1,0 +1,50 @@
+//! The environment of a pipeline: are its sources and indexes there, and do they fit?
+
+use std::time::Duration;
+
+use lockstep_shared::index::{Client, ClientConfig, IndexError, index_name};
+use lockstep_shared::plan::{Pipeline, Sink};
+
+use crate::source;
+
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks every server, prints a line for each, and fails with all that is wrong.
+///
+/// # Errors
+/// One sentence for everything that is not there or does not fit.
+pub async fn environment(pipeline: &Pipeline) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    for table in &pipeline.tables {
+        let asked = table.clone();
+        let answer = tokio::task::spawn_blocking(move || source::check(&asked, PATIENCE)).await;
+        match answer {
+            Ok(Ok(found)) => println!("source {}: {found}", table.name),
+            Ok(Err(error)) => wrong.push(format!("source {}: {error}", table.name)),
+            Err(error) => wrong.push(format!("source {}: {error}", table.name)),
+        }
+    }
+    for sink in &pipeline.sinks {
+        match sink.option("connector") {
+            Some("print" | "blackhole" | "filesystem") => println!("sink {}: nothing to reach", sink.name),
+            _ => match index(sink).await {
+                Ok(found) => println!("sink {}: {found}", sink.name),
+                Err(error) => wrong.push(format!("sink {}: {error}", sink.name)),
+            },
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+/// An index that is not there yet is well: the stream creates it. One that is there must fit.
+async fn index(sink: &Sink) -> Result<String, IndexError> {
+    let client = Client::new(&ClientConfig::of_sink(sink)?)?;
+    client.ping().await?;
+    let name = index_name(sink);
+    if client.exists(name).await? {
+        client.ensure_index(sink).await?;
+        return Ok(format!("index {name} is there and its mapping fits"));
+    }
+    Ok(format!("reachable; index {name} will be created"))
+}

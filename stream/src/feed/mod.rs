@@ -1,1 +1,0 @@
-//! Data for a pipeline: generation from annotated Avro schemas, and ingestion into Kafka or file logs.

@@ -1,0 +1,143 @@
+//! The command line of the stream layer.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use lockstep_shared::plan::Pipeline;
+use lockstep_shared::sql::{self, Overrides, settings::Settings};
+use lockstep_stream::{check, service};
+use tokio::sync::watch;
+
+/// Something failed.
+const FAILED: u8 = 1;
+/// A dependency is unavailable.
+const UNAVAILABLE: u8 = 69;
+/// The pipeline or its environment is wrong.
+const WRONG: u8 = 78;
+
+/// Keeps Elasticsearch indexes equal to a join of Kafka topics, and archives every record.
+#[derive(Parser)]
+#[command(
+    name = "lockstep-stream",
+    version,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 69 a dependency is unavailable, 78 the pipeline is wrong"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a pipeline until SIGINT or SIGTERM
+    Run(Program),
+    /// Checks syntax, plan and environment, and names each stage
+    Check {
+        #[command(flatten)]
+        program: Program,
+        /// Leaves out the servers
+        #[arg(long)]
+        no_environment: bool,
+    },
+    /// Prints the plan with the identity of each sink
+    Explain(Program),
+}
+
+#[derive(clap::Args)]
+struct Program {
+    /// A file of Flink SQL
+    pipeline: PathBuf,
+    /// Overrides a setting, or with TABLE.option=value an option of a table; can be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", env = "LOCKSTEP_SET", value_delimiter = '\n')]
+    set: Vec<String>,
+}
+
+/// A message for people and the code that the process ends with.
+struct Failure(u8, String);
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| "warn,lockstep=info,lockstep_stream=info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    match dispatch(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(code, message)) => {
+            eprintln!("{message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(program) => run(&program),
+        Command::Explain(program) => {
+            print!("{}", sql::explain(&compile(&program)?));
+            Ok(())
+        }
+        Command::Check { program, no_environment } => {
+            let pipeline = compile(&program)?;
+            println!("syntax and plan: {} tables, {} sinks", pipeline.tables.len(), pipeline.sinks.len());
+            if no_environment {
+                return Ok(());
+            }
+            runtime()?.block_on(check::environment(&pipeline)).map_err(|message| Failure(UNAVAILABLE, message))
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Runtime::new().map_err(|e| Failure(FAILED, format!("cannot start threads: {e}")))
+}
+
+fn compile(program: &Program) -> Result<Pipeline, Failure> {
+    let path = program.pipeline.display();
+    let text =
+        std::fs::read_to_string(&program.pipeline).map_err(|e| Failure(WRONG, format!("cannot read {path}: {e}")))?;
+    let overrides = Overrides::parse(&program.set).map_err(|e| Failure(2, e.to_string()))?;
+    sql::compile(&text, &overrides, &environment).map_err(|errors| {
+        let all: Vec<String> = errors.iter().map(|e| format!("{path}: {}", e.render(&text))).collect();
+        Failure(WRONG, all.join("\n"))
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where ${NAME} of option values is read")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn run(program: &Program) -> Result<(), Failure> {
+    let pipeline = Arc::new(compile(program)?);
+    let settings = Settings::of(&pipeline).map_err(|e| Failure(WRONG, e.to_string()))?;
+    runtime()?.block_on(async {
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(async move {
+            signal().await;
+            tracing::info!("stopping; once more stops at once");
+            let _ = stop.send(true);
+            signal().await;
+            std::process::exit(FAILED.into());
+        });
+        tracing::info!("status on http://{}/v1/status", settings.http_address);
+        service::run(pipeline, &settings, stopped).await.map_err(|error| {
+            let code = if error.is_unavailable() { UNAVAILABLE } else { FAILED };
+            Failure(code, error.to_string())
+        })
+    })
+}
+
+/// SIGINT or SIGTERM.
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The driver: runs the core between sources, journal, sinks and archive. It decides nothing itself.
+//!
+//! ```text
+//! sources --(64 batches)--> core --(64 steps)--> sinks    --> acknowledged --+
+//!                             |  --(64 steps)--> archiver --> archived  -----+--> journal, offsets
+//!                          journal
+//! ```
+//! A full queue stops the receiver of the one before it, so that a slow index reaches the source as back-pressure.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lockstep_shared::archive::{Archive, ArchiveError};
+use lockstep_shared::coordinates::{Channel, Offset, Step};
+use lockstep_shared::plan::Pipeline;
+use lockstep_shared::sql::settings::Settings;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::archiver::{self, Archiver};
+use crate::core::{Command, Core, Cut, Limits};
+use crate::embedded::{self, EmbeddedError};
+use crate::http;
+use crate::journal::{Boundary, Journal, JournalError, Recorded};
+use crate::recovery::{Recovered, recover};
+use crate::sink::{self, SinkError, Sinks};
+use crate::source::{SourceError, SourceEvent, Sources};
+use crate::status::Status;
+
+/// Batches between the sources and the core.
+const EVENTS_QUEUED: usize = 64;
+/// Steps between the core and each of its effects.
+const STEPS_QUEUED: usize = 64;
+/// Steps cut and not acknowledged. Below the queue, so that a slow index stops the core before the queue does.
+const STEPS_IN_FLIGHT: u64 = 32;
+/// Boundaries in the journal's file beyond which those that the archive has are dropped from it.
+const BOUNDARIES_KEPT: usize = 1_000;
+
+/// Why the service ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The archive.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A sink.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A source could not be started.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A source failed while it ran.
+    #[error("table {table}: {reason}")]
+    SourceFailed {
+        /// The table.
+        table: String,
+        /// What happened and what to do.
+        reason: String,
+    },
+    /// The embedded index.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The HTTP server.
+    #[error(transparent)]
+    Http(#[from] http::HttpError),
+    /// A setting.
+    #[error("{0} is no address to listen on; write host:port")]
+    Address(String),
+    /// What was under way when the stop came did not end in time; it is taken up again at the next start.
+    #[error("the service did not stop within {0} s; what was under way is taken up again at the next start")]
+    SlowStop(u64),
+}
+
+impl ServiceError {
+    /// True where something that the service needs does not answer.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Sink(SinkError::Index(error)) if error.is_unavailable())
+    }
+}
+
+/// Runs the pipeline until `stop` becomes true.
+///
+/// # Errors
+/// Where something needs a person: a damaged journal, an archive or an index that refuses.
+pub async fn run(
+    pipeline: Arc<Pipeline>,
+    settings: &Settings,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), ServiceError> {
+    let status = Arc::new(Status::default());
+    status.update(|s| s.phase = "recovering");
+    let (journal, recorded) = Journal::open(&settings.state_path)?;
+    let _http = http::serve(&settings.http_address, status.clone()).await?;
+    let embedded = match &settings.embedded_address {
+        None => None,
+        Some(address) => {
+            let listen = address.parse().map_err(|_| ServiceError::Address(address.clone()))?;
+            Some(
+                embedded::Server::start(embedded::Config { directory: settings.state_path.join("index"), listen })
+                    .await?,
+            )
+        }
+    };
+    let archive = Archive::new(&settings.archive_path);
+    let limits = Limits { step_records: settings.step_max_records, steps_in_flight: STEPS_IN_FLIGHT };
+    let recovered = recover(&pipeline, &archive, &recorded, limits).await?;
+    let sinks = tokio::select! {
+        sinks = Sinks::open(pipeline.clone(), &settings.state_path, status.clone()) => sinks?,
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    };
+    let ended = Service::start(pipeline, settings, status, journal, recorded, recovered, sinks)?.run(stop).await;
+    if let Some(server) = embedded {
+        server.stop().await;
+    }
+    ended
+}
+
+/// The running parts.
+struct Service {
+    pipeline: Arc<Pipeline>,
+    status: Arc<Status>,
+    journal: Journal,
+    recorded: Recorded,
+    core: Core,
+    sources: Sources,
+    events: mpsc::Receiver<SourceEvent>,
+    sink: Effect<sink::Work, SinkError>,
+    archiver: Effect<archiver::Work, ArchiveError>,
+    acknowledged: Arc<AtomicU64>,
+    archived: Step,
+    again: VecDeque<sink::Work>,
+    uncommitted: VecDeque<(Step, Vec<(Channel, Offset)>)>,
+    step_max_delay: std::time::Duration,
+    shutdown_timeout: std::time::Duration,
+}
+
+/// A task that takes steps and says which it has done.
+struct Effect<W, E> {
+    queue: mpsc::Sender<W>,
+    done: mpsc::Receiver<Step>,
+    task: JoinHandle<Result<(), E>>,
+}
+
+impl Service {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "it puts together the parts that `run` opened one after the other, once"
+    )]
+    fn start(
+        pipeline: Arc<Pipeline>,
+        settings: &Settings,
+        status: Arc<Status>,
+        journal: Journal,
+        recorded: Recorded,
+        recovered: Recovered,
+        sinks: Sinks,
+    ) -> Result<Self, ServiceError> {
+        let Recovered { core, tables, positions, again, archived, acknowledged: step } = recovered;
+        let acknowledged = Arc::new(AtomicU64::new(step.0));
+        let (sink_queue, sink_work) = mpsc::channel(STEPS_QUEUED);
+        let (sink_done, sink_steps) = mpsc::channel(STEPS_QUEUED);
+        let sink = Effect { queue: sink_queue, done: sink_steps, task: tokio::spawn(sinks.run(sink_work, sink_done)) };
+        let (archive_queue, archive_work) = mpsc::channel(STEPS_QUEUED);
+        let (archive_done, archive_steps) = mpsc::channel(STEPS_QUEUED);
+        let archiver = Archiver::new(tables, settings.archive_commit_max_delay, acknowledged.clone());
+        let archiver = Effect {
+            queue: archive_queue,
+            done: archive_steps,
+            task: tokio::spawn(archiver.run(archive_work, archive_done)),
+        };
+        let (events, received) = mpsc::channel(EVENTS_QUEUED);
+        let sources = Sources::start(&pipeline.tables, &positions, events)?;
+        Ok(Self {
+            pipeline,
+            status,
+            journal,
+            recorded,
+            core,
+            sources,
+            events: received,
+            sink,
+            archiver,
+            acknowledged,
+            archived,
+            again: again.into_iter().map(|(step, changes)| sink::Work { step, changes }).collect(),
+            uncommitted: VecDeque::new(),
+            step_max_delay: settings.step_max_delay,
+            shutdown_timeout: settings.shutdown_timeout,
+        })
+    }
+
+    async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
+        let mut tick = tokio::time::interval(self.step_max_delay);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut commands = VecDeque::new();
+        loop {
+            let cut = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => break,
+                room = self.sink.queue.clone().reserve_owned(), if self.next_is_write(&commands) => {
+                    self.send_write(&mut commands, room);
+                    continue;
+                }
+                room = self.archiver.queue.clone().reserve_owned(), if self.next_is_archive(&commands) => {
+                    self.send_archive(&mut commands, room);
+                    continue;
+                }
+                Some(step) = self.sink.done.recv() => self.on_acknowledged(step)?,
+                Some(step) = self.archiver.done.recv() => self.on_archived(step)?,
+                Some(event) = self.events.recv(), if commands.is_empty() && self.core.wants_records() => self.on_event(event)?,
+                _ = tick.tick() => Cut::Now,
+                ended = &mut self.sink.task => return flatten(ended),
+                ended = &mut self.archiver.task => return flatten(ended),
+            };
+            if commands.is_empty() && self.again.is_empty() {
+                for command in self.core.cut(cut) {
+                    match command {
+                        Command::Journal(boundary) => self.journal(boundary)?,
+                        other => commands.push_back(other),
+                    }
+                }
+            }
+            self.show();
+        }
+        self.stop().await
+    }
+
+    /// The boundary of every step is on disk before any command of that step is in the queue of commands.
+    fn journal(&mut self, boundary: Boundary) -> Result<(), ServiceError> {
+        self.journal.step(&boundary)?;
+        self.recorded.steps.push(boundary);
+        Ok(())
+    }
+
+    fn next_is_write(&self, commands: &VecDeque<Command>) -> bool {
+        !self.again.is_empty() || matches!(commands.front(), Some(Command::Write { .. }))
+    }
+
+    fn next_is_archive(&self, commands: &VecDeque<Command>) -> bool {
+        self.again.is_empty() && matches!(commands.front(), Some(Command::Archive { .. }))
+    }
+
+    fn send_write(&mut self, commands: &mut VecDeque<Command>, room: Room<sink::Work>) {
+        // A closed queue means that the task has ended; the loop learns why from the task itself.
+        let Ok(room) = room else { return };
+        if let Some(work) = self.again.pop_front() {
+            room.send(work);
+        } else if let Some(Command::Write { step, changes }) = commands.pop_front() {
+            room.send(sink::Work { step, changes });
+        }
+    }
+
+    fn send_archive(&mut self, commands: &mut VecDeque<Command>, room: Room<archiver::Work>) {
+        let Ok(room) = room else { return };
+        if let Some(Command::Archive { step, records, positions }) = commands.pop_front() {
+            self.uncommitted.push_back((step, positions.clone()));
+            room.send(archiver::Work { step, records, positions });
+        }
+    }
+
+    fn on_event(&mut self, event: SourceEvent) -> Result<Cut, ServiceError> {
+        match event {
+            SourceEvent::Batch { channel, records, to } => self.core.receive(channel, records, to),
+            SourceEvent::Partition { channel, start, end } => self.core.partition_found(channel, start, end),
+            SourceEvent::CaughtUp { .. } => {}
+            SourceEvent::Failed { table, reason } => return Err(ServiceError::SourceFailed { table, reason }),
+        }
+        Ok(Cut::Full)
+    }
+
+    fn on_acknowledged(&mut self, step: Step) -> Result<Cut, ServiceError> {
+        self.core.acknowledge(step);
+        self.acknowledged.store(step.0, Ordering::Relaxed);
+        self.recorded.acknowledged = step;
+        self.journal.acknowledged(step)?;
+        self.commit_offsets();
+        Ok(Cut::Full)
+    }
+
+    fn on_archived(&mut self, step: Step) -> Result<Cut, ServiceError> {
+        self.archived = step;
+        self.commit_offsets();
+        if self.recorded.steps.len() > BOUNDARIES_KEPT {
+            self.forget()?;
+        }
+        Ok(Cut::Full)
+    }
+
+    fn forget(&mut self) -> Result<(), ServiceError> {
+        self.journal.forget(&self.recorded, self.archived)?;
+        self.recorded.steps.retain(|b| b.step > self.archived);
+        Ok(())
+    }
+
+    /// Offsets are committed only up to the step that both the archive and the index have.
+    fn commit_offsets(&mut self) {
+        let both = self.archived.min(Step(self.acknowledged.load(Ordering::Relaxed)));
+        while self.uncommitted.front().is_some_and(|(step, _)| *step <= both) {
+            if let Some((_, positions)) = self.uncommitted.pop_front() {
+                self.sources.commit(&positions);
+            }
+        }
+    }
+
+    fn show(&self) {
+        let phase = if self.core.is_replaying() { "replaying" } else { "live" };
+        let core = &self.core;
+        self.status.update(|s| {
+            s.phase = phase;
+            s.step = core.step();
+            s.acknowledged = Step(self.acknowledged.load(Ordering::Relaxed));
+            s.archived = self.archived;
+            s.rows = core.rows();
+            for (table, counts) in self.pipeline.tables.iter().zip(core.counts()) {
+                let shown = s.tables.entry(table.name.clone()).or_default();
+                shown.records = counts.records;
+                shown.rejected = counts.rejected;
+                shown.unknown_fields = counts.unknown_fields;
+            }
+            for (channel, offset) in core.positions() {
+                let table = &self.pipeline.tables[channel.table.0].name;
+                s.tables.entry(table.clone()).or_default().positions.insert(channel.partition.0, offset.0);
+            }
+        });
+    }
+
+    /// Takes nothing more, and waits for what is under way.
+    async fn stop(mut self) -> Result<(), ServiceError> {
+        self.status.update(|s| s.phase = "stopping");
+        drop(self.events);
+        self.sources.stop();
+        drop(self.sink.queue);
+        drop(self.archiver.queue);
+        let drained = async {
+            while let Some(step) = self.sink.done.recv().await {
+                self.acknowledged.store(step.0, Ordering::Relaxed);
+                self.recorded.acknowledged = step;
+            }
+            flatten(self.sink.task.await)?;
+            while let Some(step) = self.archiver.done.recv().await {
+                self.archived = step;
+            }
+            flatten(self.archiver.task.await)
+        };
+        let timeout = self.shutdown_timeout;
+        tokio::time::timeout(timeout, drained).await.map_err(|_| ServiceError::SlowStop(timeout.as_secs()))??;
+        self.journal.forget(&self.recorded, self.archived)?;
+        Ok(())
+    }
+}
+
+type Room<W> = Result<mpsc::OwnedPermit<W>, mpsc::error::SendError<()>>;
+
+/// A task's own error, or its panic as ours.
+fn flatten<E>(ended: Result<Result<(), E>, tokio::task::JoinError>) -> Result<(), ServiceError>
+where
+    ServiceError: From<E>,
+{
+    match ended {
+        Ok(result) => Ok(result?),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Ok(()),
+    }
+}

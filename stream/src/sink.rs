@@ -1,0 +1,224 @@
+//! Writes changes to the sinks: steps that wait are merged into one group, written, and acknowledged together.
+//!
+//! Within a group the last change of a document wins, at its own step's version. A document that the index will never
+//! take becomes a dead letter: a line in the state folder, counted and listed, and the rest goes on.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lockstep_shared::coordinates::Step;
+use lockstep_shared::document::write_json;
+use lockstep_shared::identity::DocumentId;
+use lockstep_shared::index::{Action, Client, ClientConfig, IndexError, Operation, index_name, writer::Writer};
+use lockstep_shared::plan::{Pipeline, Sink};
+use lockstep_shared::value::Value;
+use tokio::sync::mpsc;
+
+use crate::join::Change;
+use crate::status::{DeadLetter, Status};
+
+/// Bulk bodies under way at a time.
+const PARALLEL_BODIES: usize = 4;
+/// Most steps merged into one group.
+const STEPS_IN_A_GROUP: usize = 32;
+
+/// The changes of one step.
+#[derive(Debug)]
+pub struct Work {
+    /// The step.
+    pub step: Step,
+    /// Its net changes.
+    pub changes: Vec<Change>,
+}
+
+/// Why nothing more can be written.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The index said so.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The disk did.
+    #[error("cannot write {path}: {source}")]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+enum Target {
+    Index { writer: Writer, index: String },
+    File { path: PathBuf, file: File },
+    Print,
+    Blackhole,
+}
+
+/// All sinks of a pipeline.
+pub struct Sinks {
+    pipeline: Arc<Pipeline>,
+    targets: Vec<Target>,
+    dead_letters: PathBuf,
+    status: Arc<Status>,
+}
+
+type Group = BTreeMap<DocumentId, (Step, Option<Vec<Value>>)>;
+
+impl Sinks {
+    /// Connects every sink: creates indexes that are not there and refuses a live mapping that does not fit. An index that
+    /// does not answer is waited for.
+    ///
+    /// # Errors
+    /// Where an index refuses, or a file cannot be opened.
+    pub async fn open(pipeline: Arc<Pipeline>, state: &Path, status: Arc<Status>) -> Result<Self, SinkError> {
+        let mut targets = Vec::with_capacity(pipeline.sinks.len());
+        for sink in &pipeline.sinks {
+            targets.push(open_target(sink, &status).await?);
+        }
+        Ok(Self { pipeline, targets, dead_letters: state.join("dead-letters.jsonl"), status })
+    }
+
+    /// Writes what arrives until the queue ends, and sends on each step that every sink has taken.
+    ///
+    /// # Errors
+    /// Where a sink will take nothing more until someone acts.
+    pub async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Work>,
+        acknowledged: mpsc::Sender<Step>,
+    ) -> Result<(), SinkError> {
+        while let Some(first) = queue.recv().await {
+            let mut last = first.step;
+            let mut groups: Vec<Group> = self.targets.iter().map(|_| Group::new()).collect();
+            merge(&mut groups, first);
+            for _ in 1..STEPS_IN_A_GROUP {
+                let Ok(next) = queue.try_recv() else { break };
+                last = next.step;
+                merge(&mut groups, next);
+            }
+            for (number, group) in groups.into_iter().enumerate().filter(|(_, g)| !g.is_empty()) {
+                self.write(number, group).await?;
+            }
+            if acknowledged.send(last).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, number: usize, group: Group) -> Result<(), SinkError> {
+        let sink = &self.pipeline.sinks[number];
+        let count = group.len() as u64;
+        match &mut self.targets[number] {
+            Target::Index { writer, index } => {
+                let status = self.status.clone();
+                let operations =
+                    group.into_iter().map(|(id, (step, document))| operation(sink, id, step, document)).collect();
+                let written = writer
+                    .write(index, operations, &|reason| status.update(|s| s.trouble = Some(reason.to_owned())))
+                    .await?;
+                self.status.update(|s| {
+                    s.retries += written.retries;
+                    s.trouble = None;
+                });
+                for rejected in written.rejected {
+                    let letter =
+                        DeadLetter { sink: sink.name.clone(), id: rejected.id.to_string(), reason: rejected.reason };
+                    append_letter(&self.dead_letters, &letter)?;
+                    self.status.dead_letter(letter);
+                }
+            }
+            Target::File { path, file } => {
+                file.write_all(&lines(sink, group)).map_err(|source| SinkError::Disk { path: path.clone(), source })?;
+            }
+            Target::Print => {
+                let path = || PathBuf::from("standard output");
+                io::stdout()
+                    .write_all(&lines(sink, group))
+                    .map_err(|source| SinkError::Disk { path: path(), source })?;
+            }
+            Target::Blackhole => {}
+        }
+        self.status.update(|s| s.written += count);
+        Ok(())
+    }
+}
+
+async fn open_target(sink: &Sink, status: &Status) -> Result<Target, SinkError> {
+    match sink.option("connector") {
+        Some("print") => Ok(Target::Print),
+        Some("blackhole") => Ok(Target::Blackhole),
+        Some("filesystem") => {
+            let path = PathBuf::from(sink.option("path").unwrap_or_default());
+            let file = OpenOptions::new().create(true).append(true).open(&path);
+            Ok(Target::File { file: file.map_err(|source| SinkError::Disk { path: path.clone(), source })?, path })
+        }
+        _ => {
+            let client = Client::new(&ClientConfig::of_sink(sink)?)?;
+            wait_for(&client, sink, status).await?;
+            Ok(Target::Index { writer: Writer::new(client, PARALLEL_BODIES), index: index_name(sink).to_owned() })
+        }
+    }
+}
+
+/// How long to wait before an index that did not answer is asked again.
+const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+async fn wait_for(client: &Client, sink: &Sink, status: &Status) -> Result<(), IndexError> {
+    loop {
+        match client.ensure_index(sink).await {
+            Err(error) if error.is_unavailable() => {
+                tracing::warn!("waiting for the index of {}: {error}", sink.name);
+                status.update(|s| s.trouble = Some(error.to_string()));
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            other => {
+                status.update(|s| s.trouble = None);
+                return other;
+            }
+        }
+    }
+}
+
+fn merge(groups: &mut [Group], work: Work) {
+    for Change { sink, id, document } in work.changes {
+        groups[sink].insert(id, (work.step, document));
+    }
+}
+
+fn operation(sink: &Sink, id: DocumentId, step: Step, document: Option<Vec<Value>>) -> Operation {
+    let action = match document {
+        None => Action::Delete,
+        Some(values) => {
+            let mut json = Vec::with_capacity(256);
+            write_json(&sink.columns, &values, &mut json);
+            Action::Index(json)
+        }
+    };
+    Operation { id, version: step.version(), action }
+}
+
+/// A changelog for people: `+` and the document, or `-` and the id.
+fn lines(sink: &Sink, group: Group) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (id, (step, document)) in group {
+        let sign = if document.is_some() { '+' } else { '-' };
+        out.extend(format!("{sign} {} {step} {id} ", sink.name).into_bytes());
+        if let Some(values) = document {
+            write_json(&sink.columns, &values, &mut out);
+        }
+        out.push(b'\n');
+    }
+    out
+}
+
+fn append_letter(path: &Path, letter: &DeadLetter) -> Result<(), SinkError> {
+    let disk = |source| SinkError::Disk { path: path.to_owned(), source };
+    let mut line = serde_json::to_vec(letter).map_err(|e| disk(e.into()))?;
+    line.push(b'\n');
+    let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(disk)?;
+    file.write_all(&line).map_err(disk)
+}
