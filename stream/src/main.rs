@@ -93,19 +93,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 fn compile(program: &Program) -> Result<Pipeline, Failure> {
-    let path = program.pipeline.display();
-    let text =
-        std::fs::read_to_string(&program.pipeline).map_err(|e| Failure(WRONG, format!("cannot read {path}: {e}")))?;
     let overrides = Overrides::parse(&program.set).map_err(|e| Failure(2, e.to_string()))?;
-    sql::compile(&text, &overrides, &environment).map_err(|errors| {
-        let all: Vec<String> = errors.iter().map(|e| format!("{path}: {}", e.render(&text))).collect();
-        Failure(WRONG, all.join("\n"))
-    })
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one place where ${NAME} of option values is read")]
-fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    sql::compile_file(&program.pipeline, &overrides).map_err(|message| Failure(WRONG, message))
 }
 
 fn run(program: &Program) -> Result<(), Failure> {

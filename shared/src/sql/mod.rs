@@ -97,6 +97,18 @@ pub fn compile(
     compiler.finish(overrides)
 }
 
+/// Compiles a file, with the variables of the process's environment.
+///
+/// # Errors
+/// Everything that is wrong, as text that names the file.
+#[expect(clippy::disallowed_methods, reason = "the one place where ${NAME} of option values is read")]
+pub fn compile_file(path: &std::path::Path, overrides: &Overrides) -> Result<Pipeline, String> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {name}: {e}"))?;
+    compile(&text, overrides, &|variable| std::env::var(variable).ok())
+        .map_err(|errors| errors.iter().map(|e| format!("{name}:{}", e.render(&text))).collect::<Vec<_>>().join("\n"))
+}
+
 /// A sink table before it is filled.
 struct SinkTable {
     columns: Vec<Column>,

@@ -1,0 +1,188 @@
+//! The report of a reconcile, for people and for machines.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use lockstep_shared::coordinates::Step;
+use lockstep_shared::document::{FieldDifference, to_json};
+use lockstep_shared::plan::Sink;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::diff::{Compared, Difference};
+
+/// What was found, and done, over all sinks.
+#[derive(Clone, Debug, Serialize)]
+pub struct Certificate {
+    /// When it was made (RFC 3339, UTC).
+    pub made_at: String,
+    /// Everything up to this step was compared.
+    pub cut: Step,
+    /// The next offset of each partition of each table, as the archive then stood.
+    pub positions: BTreeMap<String, BTreeMap<i32, i64>>,
+    /// One for every sink with an index.
+    pub sinks: Vec<SinkReport>,
+}
+
+/// What was found in one index.
+#[derive(Clone, Debug, Serialize)]
+pub struct SinkReport {
+    /// The sink table.
+    pub sink: String,
+    /// Its index.
+    pub index: String,
+    /// Documents that should be there.
+    pub expected: u64,
+    /// Documents that are there.
+    pub found: u64,
+    /// Documents that are as they should be.
+    pub equal: u64,
+    /// Documents written or deleted after the cut: left out.
+    pub younger: u64,
+    /// Documents that are not there.
+    pub missing: u64,
+    /// Documents of which some field differs.
+    pub different: u64,
+    /// Documents that should not be there.
+    pub extra: u64,
+    /// Some of each kind.
+    pub samples: Vec<Sample>,
+    /// What the repair did; absent where none was asked for.
+    pub repair: Option<Repaired>,
+}
+
+/// One difference.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sample {
+    /// `missing`, `different` or `extra`.
+    pub kind: &'static str,
+    /// The document's `_id`.
+    pub id: String,
+    /// The fields that differ; of a missing document all, of an extra one none.
+    pub fields: Vec<SampleField>,
+}
+
+/// One field of a difference.
+#[derive(Clone, Debug, Serialize)]
+pub struct SampleField {
+    /// Its name.
+    pub field: String,
+    /// What it should be.
+    pub expected: Option<Json>,
+    /// What it is.
+    pub found: Option<Json>,
+}
+
+/// What a repair did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Repaired {
+    /// Documents written or deleted.
+    pub done: u64,
+    /// Documents that the stream had changed meanwhile: left to it.
+    pub overtaken: u64,
+    /// Documents that the index refused, with the reason.
+    pub refused: Vec<(String, String)>,
+}
+
+impl Certificate {
+    /// True where nothing differs, or everything that did is repaired.
+    #[must_use]
+    pub fn is_in_lockstep(&self) -> bool {
+        self.sinks.iter().all(|s| match &s.repair {
+            None => s.differences() == 0,
+            Some(repaired) => repaired.refused.is_empty(),
+        })
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for sink in &self.sinks {
+            let written = sink.write(self.cut, &mut out);
+            assert!(written.is_ok(), "writing into memory does not fail");
+        }
+        out
+    }
+}
+
+impl SinkReport {
+    /// The report of a comparison.
+    #[must_use]
+    pub fn new(sink: &Sink, index: &str, compared: &Compared, samples: usize) -> Self {
+        let count = |kind: &str| compared.differences.iter().filter(|d| kind_of(d) == kind).count() as u64;
+        let shown = ["missing", "different", "extra"]
+            .iter()
+            .flat_map(|kind| compared.differences.iter().filter(|d| kind_of(d) == *kind).take(samples));
+        let (missing, different) = (count("missing"), count("different"));
+        Self {
+            sink: sink.name.clone(),
+            index: index.to_owned(),
+            expected: compared.equal + missing + different,
+            found: compared.found,
+            equal: compared.equal,
+            younger: compared.younger,
+            missing,
+            different,
+            extra: count("extra"),
+            samples: shown.map(|d| sample(sink, d)).collect(),
+            repair: None,
+        }
+    }
+
+    /// How many documents are not as they should be.
+    #[must_use]
+    pub fn differences(&self) -> u64 {
+        self.missing + self.different + self.extra
+    }
+
+    fn write(&self, cut: Step, out: &mut String) -> std::fmt::Result {
+        let verdict = if self.differences() == 0 { "in lockstep" } else { "DIFFERS" };
+        writeln!(out, "{} at step {cut}: {verdict}", self.index)?;
+        writeln!(out, "  {} documents found, {} equal, {} younger than the cut and left out", self.found, self.equal, self.younger)?;
+        if self.differences() > 0 {
+            writeln!(out, "  {} missing, {} different, {} extra", self.missing, self.different, self.extra)?;
+        }
+        for sample in &self.samples {
+            writeln!(out, "  {} {}", sample.kind, sample.id)?;
+            for field in &sample.fields {
+                let shown = |value: &Option<Json>| value.as_ref().map_or_else(|| "absent".to_owned(), Json::to_string);
+                writeln!(out, "    {}: expected {}, found {}", field.field, shown(&field.expected), shown(&field.found))?;
+            }
+        }
+        if let Some(repaired) = &self.repair {
+            writeln!(out, "  repaired {}, overtaken by the stream {}, refused {}", repaired.done, repaired.overtaken, repaired.refused.len())?;
+            for (id, reason) in &repaired.refused {
+                writeln!(out, "    {id}: {reason}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn kind_of(difference: &Difference) -> &'static str {
+    match difference {
+        Difference::Missing { .. } => "missing",
+        Difference::Different { .. } => "different",
+        Difference::Extra { .. } => "extra",
+    }
+}
+
+fn sample(sink: &Sink, difference: &Difference) -> Sample {
+    let kind = kind_of(difference);
+    match difference {
+        Difference::Missing { id, expected } => {
+            let fields = sink.columns.iter().zip(expected).map(|(column, value)| SampleField {
+                field: column.name.clone(),
+                expected: Some(to_json(value, column.data_type)),
+                found: None,
+            });
+            Sample { kind, id: id.to_string(), fields: fields.collect() }
+        }
+        Difference::Different { id, fields, .. } => {
+            let fields = fields.iter().cloned().map(|FieldDifference { field, expected, found }| SampleField { field, expected, found });
+            Sample { kind, id: id.to_string(), fields: fields.collect() }
+        }
+        Difference::Extra { found } => Sample { kind, id: found.id.clone(), fields: Vec::new() },
+    }
+}

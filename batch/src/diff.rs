@@ -1,0 +1,117 @@
+//! Expected against found: what differs, and the operations that make it equal. Pure.
+
+use lockstep_shared::coordinates::Step;
+use lockstep_shared::document::{FieldDifference, differences, write_json};
+use lockstep_shared::identity::DocumentId;
+use lockstep_shared::index::scan::Found;
+use lockstep_shared::index::{Action, Operation};
+use lockstep_shared::plan::Sink;
+use lockstep_shared::value::Value;
+
+use crate::recompute::Documents;
+
+/// One document that is not as it should be.
+#[derive(Clone, Debug)]
+pub enum Difference {
+    /// It should be there.
+    Missing {
+        /// Its id.
+        id: DocumentId,
+        /// What it should be.
+        expected: Vec<Value>,
+    },
+    /// It is there and some fields are not as they should be.
+    Different {
+        /// Its id.
+        id: DocumentId,
+        /// What it should be.
+        expected: Vec<Value>,
+        /// The fields.
+        fields: Vec<FieldDifference>,
+    },
+    /// It should not be there.
+    Extra {
+        /// What the index holds.
+        found: Found,
+    },
+}
+
+/// A comparison under way: documents of the index are taken one by one, in any order.
+pub struct Comparison<'a> {
+    sink: &'a Sink,
+    cut: Step,
+    expected: Documents,
+    differences: Vec<Difference>,
+    equal: u64,
+    younger: u64,
+    found: u64,
+}
+
+/// A comparison's result.
+#[derive(Debug)]
+pub struct Compared {
+    /// What differs.
+    pub differences: Vec<Difference>,
+    /// Documents that are as they should be.
+    pub equal: u64,
+    /// Documents written after the cut: they are not judged.
+    pub younger: u64,
+    /// Documents that the index holds.
+    pub found: u64,
+}
+
+impl<'a> Comparison<'a> {
+    /// Begins with what should be after the cut.
+    #[must_use]
+    pub fn new(sink: &'a Sink, cut: Step, expected: Documents) -> Self {
+        Self { sink, cut, expected, differences: Vec::new(), equal: 0, younger: 0, found: 0 }
+    }
+
+    /// Takes a document of the index.
+    pub fn take(&mut self, found: Found) {
+        self.found += 1;
+        let id = DocumentId(found.id.as_str().into());
+        let expected = self.expected.remove(&id);
+        if found.version.step() > self.cut {
+            self.younger += 1;
+            return;
+        }
+        let Some(expected) = expected else {
+            self.differences.push(Difference::Extra { found });
+            return;
+        };
+        match differences(&self.sink.columns, &expected, &found.source) {
+            none if none.is_empty() => self.equal += 1,
+            fields => self.differences.push(Difference::Different { id, expected, fields }),
+        }
+    }
+
+    /// What is left was not found.
+    #[must_use]
+    pub fn finish(self) -> Compared {
+        let Self { expected, mut differences, equal, younger, found, .. } = self;
+        differences.extend(expected.into_iter().map(|(id, expected)| Difference::Missing { id, expected }));
+        Compared { differences, equal, younger, found }
+    }
+}
+
+/// The operations that make the index as it should be at the cut. None of them wins over a write of a later step.
+#[must_use]
+pub fn repair(sink: &Sink, cut: Step, differences: &[Difference]) -> Vec<Operation> {
+    let index = |id: &DocumentId, expected: &[Value]| {
+        let mut document = Vec::new();
+        write_json(&sink.columns, expected, &mut document);
+        Operation { id: id.clone(), version: cut.last_version(), action: Action::Index(document) }
+    };
+    differences
+        .iter()
+        .map(|difference| match difference {
+            Difference::Missing { id, expected } | Difference::Different { id, expected, .. } => index(id, expected),
+            Difference::Extra { found } => Operation {
+                id: DocumentId(found.id.as_str().into()),
+                version: cut.last_version(),
+                action: Action::DeleteIf { seq_no: found.seq_no, primary_term: found.primary_term },
+            },
+        })
+        .collect()
+}

@@ -1,0 +1,169 @@
+//! The command line of the batch layer.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use lockstep_batch::reconcile::{Options, ReconcileError, Repair, reconcile};
+use lockstep_batch::{recompute, verify};
+use lockstep_shared::archive::Archive;
+use lockstep_shared::coordinates::Step;
+use lockstep_shared::document::write_json;
+use lockstep_shared::plan::Pipeline;
+use lockstep_shared::sql::{self, Overrides, settings::Settings};
+
+/// Something failed.
+const FAILED: u8 = 1;
+/// Differences were found.
+const DIFFERENT: u8 = 3;
+/// A dependency is unavailable.
+const UNAVAILABLE: u8 = 69;
+/// The pipeline is wrong.
+const WRONG: u8 = 78;
+
+/// Recomputes the join from the archive, compares the index, repairs it.
+#[derive(Parser)]
+#[command(name = "lockstep-batch", version, after_help = "Exit codes: 0 in lockstep or done, 1 failed, 2 usage, 3 differences found, 69 a dependency is unavailable, 78 the pipeline is wrong")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compares every document of every index with the archive
+    Reconcile {
+        #[command(flatten)]
+        program: Program,
+        /// Makes the index as it should be
+        #[arg(long, conflicts_with = "dry_run", env = "LOCKSTEP_REPAIR")]
+        repair: bool,
+        /// Writes nothing; this is the default, and here for scripts that want to say so
+        #[arg(long)]
+        dry_run: bool,
+        /// Most differences of each kind shown
+        #[arg(long, default_value_t = 5, env = "LOCKSTEP_SAMPLE")]
+        sample: usize,
+        /// How the report is printed
+        #[arg(long, value_enum, default_value = "text", env = "LOCKSTEP_OUTPUT")]
+        output: Output,
+        /// Writes the certificate as JSON into this file too
+        #[arg(long, env = "LOCKSTEP_CERTIFICATE")]
+        certificate: Option<PathBuf>,
+    },
+    /// Prints the documents that should be, one JSON object with _id and _source a line
+    Recompute {
+        #[command(flatten)]
+        program: Program,
+        /// The step after which; the last one archived if absent
+        #[arg(long)]
+        cut: Option<u64>,
+    },
+    /// Looks after the archive
+    Archive {
+        #[command(subcommand)]
+        command: ArchiveCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum ArchiveCommand {
+    /// Checks that every offset is there once, and exits with 3 where one is not
+    Verify(Program),
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[derive(clap::Args)]
+struct Program {
+    /// A file of Flink SQL
+    pipeline: PathBuf,
+    /// Overrides a setting, or with TABLE.option=value an option of a table; can be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", env = "LOCKSTEP_SET", value_delimiter = '\n')]
+    set: Vec<String>,
+}
+
+/// A message for people and the code that the process ends with.
+struct Failure(u8, String);
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self(FAILED, error.to_string())
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    match dispatch(Arguments::parse().command).await {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure(code, message)) => {
+            eprintln!("{message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Reconcile { program, repair, dry_run: _, sample, output, certificate } => {
+            let repair = if repair { Repair::Repair } else { Repair::ReportOnly };
+            let made = reconcile(&compile(&program)?, &Options { repair, sample }).await.map_err(|e: ReconcileError| {
+                Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string())
+            })?;
+            let json = serde_json::to_string_pretty(&made).map_err(|e| Failure(FAILED, e.to_string()))?;
+            if let Some(path) = certificate {
+                std::fs::write(&path, &json).map_err(|e| Failure(FAILED, format!("cannot write {}: {e}", path.display())))?;
+            }
+            match output {
+                Output::Text => write!(io::stdout(), "{}", made.text())?,
+                Output::Json => writeln!(io::stdout(), "{json}")?,
+            }
+            Ok(if made.is_in_lockstep() { 0 } else { DIFFERENT })
+        }
+        Command::Recompute { program, cut } => {
+            let pipeline = compile(&program)?;
+            let failed = |e: recompute::RecomputeError| Failure(FAILED, e.to_string());
+            let files = recompute::files(&pipeline, &settings(&pipeline)?.archive_path).await.map_err(failed)?;
+            let cut = Step(cut.unwrap_or(u64::MAX));
+            let mut out = io::BufWriter::new(io::stdout().lock());
+            for sink in &pipeline.sinks {
+                for (id, values) in recompute::documents(&pipeline, sink, &files, cut).map_err(failed)? {
+                    let mut source = Vec::new();
+                    write_json(&sink.columns, &values, &mut source);
+                    let id = serde_json::Value::from(id.to_string());
+                    writeln!(out, "{{\"_sink\":\"{}\",\"_id\":{id},\"_source\":{}}}", sink.name, String::from_utf8_lossy(&source))?;
+                }
+            }
+            Ok(0)
+        }
+        Command::Archive { command: ArchiveCommand::Verify(program) } => {
+            let pipeline = compile(&program)?;
+            let archive = Archive::new(settings(&pipeline)?.archive_path);
+            let reports = verify::verify(&pipeline, &archive).await.map_err(|e| Failure(FAILED, e.to_string()))?;
+            for r in &reports {
+                writeln!(
+                    io::stdout(),
+                    "{}: {} records up to step {}, {} rejected, {} repeated, {} beyond the noted position",
+                    r.table, r.records, r.step, r.rejected, r.repeated, r.beyond
+                )?;
+            }
+            Ok(if reports.iter().all(verify::TableReport::is_whole) { 0 } else { DIFFERENT })
+        }
+    }
+}
+
+fn settings(pipeline: &Pipeline) -> Result<Settings, Failure> {
+    Settings::of(pipeline).map_err(|e| Failure(WRONG, e.to_string()))
+}
+
+fn compile(program: &Program) -> Result<Pipeline, Failure> {
+    let overrides = Overrides::parse(&program.set).map_err(|e| Failure(2, e.to_string()))?;
+    sql::compile_file(&program.pipeline, &overrides).map_err(|message| Failure(WRONG, message))
+}

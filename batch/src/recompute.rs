@@ -1,0 +1,195 @@
+//! The documents that should be: the plan over the archive, by Polars.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use lockstep_shared::archive::{Archive, ArchiveError};
+use lockstep_shared::coordinates::{Offset, Partition, Place, Step};
+use lockstep_shared::identity::{DocumentId, IdentifiedRow, document_id};
+use lockstep_shared::plan::{ColumnRef, Input, JoinKind, Pipeline, Sink, Table};
+use lockstep_shared::value::{Row, Value};
+use polars::prelude::{
+    Column, DataFrame, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PlRefPath, PolarsError,
+    ScanArgsParquet, SortMultipleOptions, UniqueKeepStrategy, col, lit,
+};
+use rustc_hash::FxBuildHasher;
+
+use crate::expression::polars;
+use crate::frame::{polars_type, values};
+
+/// Documents by id.
+pub type Documents = HashMap<DocumentId, Vec<Value>, FxBuildHasher>;
+
+/// Why the documents cannot be computed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecomputeError {
+    /// The archive.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// Polars.
+    #[error("cannot recompute sink {sink}: {source}")]
+    Polars {
+        /// The sink.
+        sink: String,
+        /// What it said.
+        source: Box<PolarsError>,
+    },
+    /// There is nothing to read.
+    #[error("table {table} has no archive at {path}; run lockstep-stream first, or set lockstep.archive.path")]
+    NoArchive {
+        /// The table.
+        table: String,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// Two joined rows have one id.
+    #[error("sink {sink}: two documents have the id {id}; this is a fault of Lockstep, please report it with the program")]
+    SameId {
+        /// The sink.
+        sink: String,
+        /// The id.
+        id: DocumentId,
+    },
+}
+
+/// The archived files of each table of the pipeline.
+///
+/// # Errors
+/// Where one has no archive, or it cannot be read.
+pub async fn files(pipeline: &Pipeline, root: &std::path::Path) -> Result<Vec<Vec<PathBuf>>, RecomputeError> {
+    let mut files = Vec::with_capacity(pipeline.tables.len());
+    for table in &pipeline.tables {
+        let archive = Archive::new(root).open_existing(table).await?;
+        let path = || root.join(&table.name);
+        files.push(archive.ok_or_else(|| RecomputeError::NoArchive { table: table.name.clone(), path: path() })?.files()?);
+    }
+    Ok(files)
+}
+
+/// The documents of a sink after step `cut`. It takes processor time and must not run on a thread that others wait for.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub fn documents(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>], cut: Step) -> Result<Documents, RecomputeError> {
+    let failed = |source| RecomputeError::Polars { sink: sink.name.clone(), source: Box::new(source) };
+    let joined = joined(pipeline, sink, files, cut).and_then(LazyFrame::collect).map_err(failed)?;
+    let column = |name: String| joined.column(&name).map(values).map_err(failed);
+    let projected: Vec<Vec<Value>> = (0..sink.columns.len()).map(|n| column(format!("d{n}"))).collect::<Result<_, _>>()?;
+    let mut rows: Vec<Vec<Option<IdentifiedRow>>> = vec![vec![None; sink.query.inputs.len()]; joined.height()];
+    for input in &sink.identity {
+        let table = &pipeline.tables[sink.query.inputs[*input].table.0];
+        let (partitions, offsets) = (column(format!("i{input}_partition"))?, column(format!("i{input}_offset"))?);
+        let keys: Vec<Vec<Value>> = table.key.iter().map(|c| column(name(*input, *c))).collect::<Result<_, _>>()?;
+        for (number, row) in rows.iter_mut().enumerate() {
+            row[*input] = identified(table, &partitions[number], &offsets[number], keys.iter().map(|key| &key[number]));
+        }
+    }
+    let mut documents = Documents::with_capacity_and_hasher(joined.height(), FxBuildHasher);
+    for (number, rows) in rows.iter().enumerate() {
+        let values: Vec<Value> = projected.iter().map(|column| column[number].clone()).collect();
+        let rows: Vec<Option<&IdentifiedRow>> = rows.iter().map(Option::as_ref).collect();
+        let id = document_id(pipeline, sink, &rows, &values);
+        if documents.insert(id.clone(), values).is_some() {
+            return Err(RecomputeError::SameId { sink: sink.name.clone(), id });
+        }
+    }
+    Ok(documents)
+}
+
+/// The row of an input as far as its identity needs it; `None` where it is null-padded.
+fn identified<'a>(table: &Table, partition: &Value, offset: &Value, key: impl Iterator<Item = &'a Value>) -> Option<IdentifiedRow> {
+    let (Value::Integer(partition), Value::Integer(offset)) = (partition, offset) else { return None };
+    let place = Place { partition: Partition(i32::try_from(*partition).ok()?), offset: Offset(*offset) };
+    let mut row = vec![Value::Null; table.columns.len()];
+    for (column, value) in table.key.iter().zip(key) {
+        row[*column] = value.clone();
+    }
+    Some(IdentifiedRow { place, row: Row::from(row) })
+}
+
+/// A column of an input in the joined frame.
+fn name(input: usize, column: usize) -> String {
+    format!("i{input}_{column}")
+}
+
+fn named(c: ColumnRef) -> String {
+    name(c.input, c.column)
+}
+
+fn joined(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>], cut: Step) -> Result<LazyFrame, PolarsError> {
+    let query = &sink.query;
+    let mut frame: Option<LazyFrame> = None;
+    for (number, input) in query.inputs.iter().enumerate() {
+        let right = rows(pipeline, input, number, &files[input.table.0], cut)?;
+        frame = Some(match (frame, &input.join) {
+            (Some(left), Some(join)) => {
+                let how = if join.kind == JoinKind::Left { JoinType::Left } else { JoinType::Inner };
+                let left_on: Vec<Expr> = join.on.iter().map(|key| key_type(col(named(key.left)), pipeline, query.inputs[key.left.input].table.0, key.left.column)).collect();
+                let right_on: Vec<Expr> = join.on.iter().map(|key| key_type(col(name(number, key.right)), pipeline, input.table.0, key.right)).collect();
+                let args = JoinArgs { coalesce: JoinCoalesce::KeepColumns, nulls_equal: false, ..JoinArgs::new(how) };
+                left.join(right, left_on, right_on, args)
+            }
+            _ => right,
+        });
+    }
+    let mut frame = frame.unwrap_or_else(|| DataFrame::empty().lazy());
+    if let Some(filter) = &query.filter {
+        frame = frame.filter(polars(filter, &named));
+    }
+    let projected = query.projection.iter().enumerate().map(|(n, e)| polars(e, &named).alias(format!("d{n}")));
+    let identities = sink.identity.iter().flat_map(|input| {
+        let key = pipeline.tables[query.inputs[*input].table.0].key.iter().map(|c| col(name(*input, *c)));
+        key.chain([col(format!("i{input}_partition")), col(format!("i{input}_offset"))]).collect::<Vec<_>>()
+    });
+    Ok(frame.select(projected.chain(identities).collect::<Vec<_>>()))
+}
+
+/// Two integers of different widths are joined as BIGINT.
+fn key_type(key: Expr, pipeline: &Pipeline, table: usize, column: usize) -> Expr {
+    let data_type = pipeline.tables[table].columns[column].data_type;
+    if data_type.is_integer() { key.cast(polars::prelude::DataType::Int64) } else { key }
+}
+
+/// The rows of an input after the cut, its columns named for the join.
+fn rows(pipeline: &Pipeline, input: &Input, number: usize, files: &[PathBuf], cut: Step) -> Result<LazyFrame, PolarsError> {
+    let table = &pipeline.tables[input.table.0];
+    let mut frame = archived(table, files)?;
+    let step = i64::try_from(cut.0).unwrap_or(i64::MAX);
+    frame = frame.filter(col("_step").lt_eq(lit(step)).and(col("_error").is_null()));
+    if table.is_keyed() {
+        let key: Vec<Expr> = table.key.iter().map(|c| col(table.columns[*c].name.as_str())).collect();
+        frame = frame
+            .sort(["_step", "_partition", "_offset"], SortMultipleOptions::default().with_maintain_order(true))
+            .unique_stable_generic(Some(key), UniqueKeepStrategy::Last)
+            .filter(col("_value").is_not_null());
+    }
+    let typed = table.columns.iter().enumerate().map(|(c, column)| {
+        let expression = col(column.name.as_str());
+        let expression = if column.data_type.is_timestamp() {
+            // The archive's instants name their zone; here all are UTC and none does.
+            expression.cast(polars::prelude::DataType::Int64).cast(polars_type(column.data_type))
+        } else {
+            expression
+        };
+        expression.alias(name(number, c))
+    });
+    let place = [col("_partition").alias(format!("i{number}_partition")), col("_offset").alias(format!("i{number}_offset"))];
+    let mut frame = frame.select(typed.chain(place).collect::<Vec<_>>());
+    if let Some(filter) = &input.filter {
+        frame = frame.filter(polars(filter, &named));
+    }
+    Ok(frame)
+}
+
+/// All records of a table; a table without files has none, and the same columns.
+fn archived(table: &Table, files: &[PathBuf]) -> Result<LazyFrame, PolarsError> {
+    if !files.is_empty() {
+        let paths = files.iter().map(|path| PlRefPath::new(path.to_string_lossy())).collect();
+        return LazyFrame::scan_parquet_files(paths, ScanArgsParquet { glob: false, ..ScanArgsParquet::default() });
+    }
+    use polars::prelude::DataType as T;
+    let own = [("_partition", T::Int32), ("_offset", T::Int64), ("_step", T::Int64), ("_value", T::Binary), ("_error", T::String)];
+    let typed = table.columns.iter().map(|c| (c.name.as_str(), polars_type(c.data_type)));
+    let columns: Vec<Column> = typed.chain(own).map(|(name, data_type)| Column::new_empty(name.into(), &data_type)).collect();
+    Ok(DataFrame::new(0, columns)?.lazy())
+}
