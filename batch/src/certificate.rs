@@ -139,7 +139,11 @@ impl SinkReport {
     fn write(&self, cut: Step, out: &mut String) -> std::fmt::Result {
         let verdict = if self.differences() == 0 { "in lockstep" } else { "DIFFERS" };
         writeln!(out, "{} at step {cut}: {verdict}", self.index)?;
-        writeln!(out, "  {} documents found, {} equal, {} younger than the cut and left out", self.found, self.equal, self.younger)?;
+        writeln!(
+            out,
+            "  {} documents found, {} equal, {} younger than the cut and left out",
+            self.found, self.equal, self.younger
+        )?;
         if self.differences() > 0 {
             writeln!(out, "  {} missing, {} different, {} extra", self.missing, self.different, self.extra)?;
         }
@@ -147,11 +151,23 @@ impl SinkReport {
             writeln!(out, "  {} {}", sample.kind, sample.id)?;
             for field in &sample.fields {
                 let shown = |value: &Option<Json>| value.as_ref().map_or_else(|| "absent".to_owned(), Json::to_string);
-                writeln!(out, "    {}: expected {}, found {}", field.field, shown(&field.expected), shown(&field.found))?;
+                writeln!(
+                    out,
+                    "    {}: expected {}, found {}",
+                    field.field,
+                    shown(&field.expected),
+                    shown(&field.found)
+                )?;
             }
         }
         if let Some(repaired) = &self.repair {
-            writeln!(out, "  repaired {}, overtaken by the stream {}, refused {}", repaired.done, repaired.overtaken, repaired.refused.len())?;
+            writeln!(
+                out,
+                "  repaired {}, overtaken by the stream {}, refused {}",
+                repaired.done,
+                repaired.overtaken,
+                repaired.refused.len()
+            )?;
             for (id, reason) in &repaired.refused {
                 writeln!(out, "    {id}: {reason}")?;
             }
@@ -180,7 +196,11 @@ fn sample(sink: &Sink, difference: &Difference) -> Sample {
             Sample { kind, id: id.to_string(), fields: fields.collect() }
         }
         Difference::Different { id, fields, .. } => {
-            let fields = fields.iter().cloned().map(|FieldDifference { field, expected, found }| SampleField { field, expected, found });
+            let fields = fields.iter().cloned().map(|FieldDifference { field, expected, found }| SampleField {
+                field,
+                expected,
+                found,
+            });
             Sample { kind, id: id.to_string(), fields: fields.collect() }
         }
         Difference::Extra { found } => Sample { kind, id: found.id.clone(), fields: Vec::new() },

@@ -81,7 +81,10 @@ fn call(function: Function, a: &[Expr], result: DataType, arguments: &[Expressio
 
 fn converted(inner: Expr, from: DataType, to: DataType) -> Expr {
     let plain = |t: DataType| t.is_integer() || t.is_floating() || t == DataType::Date;
-    if (plain(from) && plain(to)) || (from == DataType::Date && to.is_timestamp()) || (from.is_timestamp() && to == DataType::Date) {
+    if (plain(from) && plain(to))
+        || (from == DataType::Date && to.is_timestamp())
+        || (from.is_timestamp() && to == DataType::Date)
+    {
         return inner.cast(polars_type(to));
     }
     let convert = move |column: pl::Column| {

@@ -17,7 +17,9 @@ pub(crate) fn polars_type(data_type: DataType) -> pl::DataType {
         DataType::Double => pl::DataType::Float64,
         DataType::Decimal { precision, scale } => pl::DataType::Decimal(precision.into(), scale.into()),
         DataType::Date => pl::DataType::Date,
-        DataType::Timestamp { .. } | DataType::TimestampLtz { .. } => pl::DataType::Datetime(TimeUnit::Microseconds, None),
+        DataType::Timestamp { .. } | DataType::TimestampLtz { .. } => {
+            pl::DataType::Datetime(TimeUnit::Microseconds, None)
+        }
     }
 }
 
@@ -31,7 +33,9 @@ fn any_value(value: &Value, data_type: DataType) -> AnyValue<'static> {
         (Value::Integer(v), _) => AnyValue::Int64(*v),
         (Value::Float(v), _) => AnyValue::Float32(*v),
         (Value::Double(v), _) => AnyValue::Float64(*v),
-        (Value::Decimal(v), DataType::Decimal { precision, scale }) => AnyValue::Decimal(*v, precision.into(), scale.into()),
+        (Value::Decimal(v), DataType::Decimal { precision, scale }) => {
+            AnyValue::Decimal(*v, precision.into(), scale.into())
+        }
         (Value::Decimal(_), _) => unreachable!("a decimal value has a decimal type"),
         (Value::String(v), _) => AnyValue::StringOwned(v.as_ref().into()),
         (Value::Date(v), _) => AnyValue::Date(*v),

@@ -24,7 +24,11 @@ const WRONG: u8 = 78;
 
 /// Recomputes the join from the archive, compares the index, repairs it.
 #[derive(Parser)]
-#[command(name = "lockstep-batch", version, after_help = "Exit codes: 0 in lockstep or done, 1 failed, 2 usage, 3 differences found, 69 a dependency is unavailable, 78 the pipeline is wrong")]
+#[command(
+    name = "lockstep-batch",
+    version,
+    after_help = "Exit codes: 0 in lockstep or done, 1 failed, 2 usage, 3 differences found, 69 a dependency is unavailable, 78 the pipeline is wrong"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -114,12 +118,14 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Reconcile { program, repair, dry_run: _, sample, output, certificate } => {
             let repair = if repair { Repair::Repair } else { Repair::ReportOnly };
-            let made = reconcile(&compile(&program)?, &Options { repair, sample }).await.map_err(|e: ReconcileError| {
-                Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string())
-            })?;
+            let made =
+                reconcile(&compile(&program)?, &Options { repair, sample }).await.map_err(|e: ReconcileError| {
+                    Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string())
+                })?;
             let json = serde_json::to_string_pretty(&made).map_err(|e| Failure(FAILED, e.to_string()))?;
             if let Some(path) = certificate {
-                std::fs::write(&path, &json).map_err(|e| Failure(FAILED, format!("cannot write {}: {e}", path.display())))?;
+                std::fs::write(&path, &json)
+                    .map_err(|e| Failure(FAILED, format!("cannot write {}: {e}", path.display())))?;
             }
             match output {
                 Output::Text => write!(io::stdout(), "{}", made.text())?,
@@ -138,7 +144,12 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
                     let mut source = Vec::new();
                     write_json(&sink.columns, &values, &mut source);
                     let id = serde_json::Value::from(id.to_string());
-                    writeln!(out, "{{\"_sink\":\"{}\",\"_id\":{id},\"_source\":{}}}", sink.name, String::from_utf8_lossy(&source))?;
+                    writeln!(
+                        out,
+                        "{{\"_sink\":\"{}\",\"_id\":{id},\"_source\":{}}}",
+                        sink.name,
+                        String::from_utf8_lossy(&source)
+                    )?;
                 }
             }
             Ok(0)
@@ -151,7 +162,12 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
                 writeln!(
                     io::stdout(),
                     "{}: {} records up to step {}, {} rejected, {} repeated, {} beyond the noted position",
-                    r.table, r.records, r.step, r.rejected, r.repeated, r.beyond
+                    r.table,
+                    r.records,
+                    r.step,
+                    r.rejected,
+                    r.repeated,
+                    r.beyond
                 )?;
             }
             Ok(if reports.iter().all(verify::TableReport::is_whole) { 0 } else { DIFFERENT })

@@ -43,7 +43,9 @@ pub enum RecomputeError {
         path: PathBuf,
     },
     /// Two joined rows have one id.
-    #[error("sink {sink}: two documents have the id {id}; this is a fault of Lockstep, please report it with the program")]
+    #[error(
+        "sink {sink}: two documents have the id {id}; this is a fault of Lockstep, please report it with the program"
+    )]
     SameId {
         /// The sink.
         sink: String,
@@ -61,7 +63,9 @@ pub async fn files(pipeline: &Pipeline, root: &std::path::Path) -> Result<Vec<Ve
     for table in &pipeline.tables {
         let archive = Archive::new(root).open_existing(table).await?;
         let path = || root.join(&table.name);
-        files.push(archive.ok_or_else(|| RecomputeError::NoArchive { table: table.name.clone(), path: path() })?.files()?);
+        files.push(
+            archive.ok_or_else(|| RecomputeError::NoArchive { table: table.name.clone(), path: path() })?.files()?,
+        );
     }
     Ok(files)
 }
@@ -70,11 +74,17 @@ pub async fn files(pipeline: &Pipeline, root: &std::path::Path) -> Result<Vec<Ve
 ///
 /// # Errors
 /// Where a file cannot be read.
-pub fn documents(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>], cut: Step) -> Result<Documents, RecomputeError> {
+pub fn documents(
+    pipeline: &Pipeline,
+    sink: &Sink,
+    files: &[Vec<PathBuf>],
+    cut: Step,
+) -> Result<Documents, RecomputeError> {
     let failed = |source| RecomputeError::Polars { sink: sink.name.clone(), source: Box::new(source) };
     let joined = joined(pipeline, sink, files, cut).and_then(LazyFrame::collect).map_err(failed)?;
     let column = |name: String| joined.column(&name).map(values).map_err(failed);
-    let projected: Vec<Vec<Value>> = (0..sink.columns.len()).map(|n| column(format!("d{n}"))).collect::<Result<_, _>>()?;
+    let projected: Vec<Vec<Value>> =
+        (0..sink.columns.len()).map(|n| column(format!("d{n}"))).collect::<Result<_, _>>()?;
     let mut rows: Vec<Vec<Option<IdentifiedRow>>> = vec![vec![None; sink.query.inputs.len()]; joined.height()];
     for input in &sink.identity {
         let table = &pipeline.tables[sink.query.inputs[*input].table.0];
@@ -97,7 +107,12 @@ pub fn documents(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>], cut: 
 }
 
 /// The row of an input as far as its identity needs it; `None` where it is null-padded.
-fn identified<'a>(table: &Table, partition: &Value, offset: &Value, key: impl Iterator<Item = &'a Value>) -> Option<IdentifiedRow> {
+fn identified<'a>(
+    table: &Table,
+    partition: &Value,
+    offset: &Value,
+    key: impl Iterator<Item = &'a Value>,
+) -> Option<IdentifiedRow> {
     let (Value::Integer(partition), Value::Integer(offset)) = (partition, offset) else { return None };
     let place = Place { partition: Partition(i32::try_from(*partition).ok()?), offset: Offset(*offset) };
     let mut row = vec![Value::Null; table.columns.len()];
@@ -124,8 +139,18 @@ fn joined(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>], cut: Step) -
         frame = Some(match (frame, &input.join) {
             (Some(left), Some(join)) => {
                 let how = if join.kind == JoinKind::Left { JoinType::Left } else { JoinType::Inner };
-                let left_on: Vec<Expr> = join.on.iter().map(|key| key_type(col(named(key.left)), pipeline, query.inputs[key.left.input].table.0, key.left.column)).collect();
-                let right_on: Vec<Expr> = join.on.iter().map(|key| key_type(col(name(number, key.right)), pipeline, input.table.0, key.right)).collect();
+                let left_on: Vec<Expr> = join
+                    .on
+                    .iter()
+                    .map(|key| {
+                        key_type(col(named(key.left)), pipeline, query.inputs[key.left.input].table.0, key.left.column)
+                    })
+                    .collect();
+                let right_on: Vec<Expr> = join
+                    .on
+                    .iter()
+                    .map(|key| key_type(col(name(number, key.right)), pipeline, input.table.0, key.right))
+                    .collect();
                 let args = JoinArgs { coalesce: JoinCoalesce::KeepColumns, nulls_equal: false, ..JoinArgs::new(how) };
                 left.join(right, left_on, right_on, args)
             }
@@ -151,7 +176,13 @@ fn key_type(key: Expr, pipeline: &Pipeline, table: usize, column: usize) -> Expr
 }
 
 /// The rows of an input after the cut, its columns named for the join.
-fn rows(pipeline: &Pipeline, input: &Input, number: usize, files: &[PathBuf], cut: Step) -> Result<LazyFrame, PolarsError> {
+fn rows(
+    pipeline: &Pipeline,
+    input: &Input,
+    number: usize,
+    files: &[PathBuf],
+    cut: Step,
+) -> Result<LazyFrame, PolarsError> {
     let table = &pipeline.tables[input.table.0];
     let mut frame = archived(table, files)?;
     let step = i64::try_from(cut.0).unwrap_or(i64::MAX);
@@ -173,7 +204,8 @@ fn rows(pipeline: &Pipeline, input: &Input, number: usize, files: &[PathBuf], cu
         };
         expression.alias(name(number, c))
     });
-    let place = [col("_partition").alias(format!("i{number}_partition")), col("_offset").alias(format!("i{number}_offset"))];
+    let place =
+        [col("_partition").alias(format!("i{number}_partition")), col("_offset").alias(format!("i{number}_offset"))];
     let mut frame = frame.select(typed.chain(place).collect::<Vec<_>>());
     if let Some(filter) = &input.filter {
         frame = frame.filter(polars(filter, &named));
@@ -188,8 +220,15 @@ fn archived(table: &Table, files: &[PathBuf]) -> Result<LazyFrame, PolarsError> 
         return LazyFrame::scan_parquet_files(paths, ScanArgsParquet { glob: false, ..ScanArgsParquet::default() });
     }
     use polars::prelude::DataType as T;
-    let own = [("_partition", T::Int32), ("_offset", T::Int64), ("_step", T::Int64), ("_value", T::Binary), ("_error", T::String)];
+    let own = [
+        ("_partition", T::Int32),
+        ("_offset", T::Int64),
+        ("_step", T::Int64),
+        ("_value", T::Binary),
+        ("_error", T::String),
+    ];
     let typed = table.columns.iter().map(|c| (c.name.as_str(), polars_type(c.data_type)));
-    let columns: Vec<Column> = typed.chain(own).map(|(name, data_type)| Column::new_empty(name.into(), &data_type)).collect();
+    let columns: Vec<Column> =
+        typed.chain(own).map(|(name, data_type)| Column::new_empty(name.into(), &data_type)).collect();
     Ok(DataFrame::new(0, columns)?.lazy())
 }

@@ -122,13 +122,24 @@ async fn acknowledged(address: &str) -> Option<Step> {
     answer.json::<Status>().await.ok().map(|status| status.acknowledged)
 }
 
-async fn expected(pipeline: &Pipeline, settings: &Settings, sink: &Sink, cut: Step) -> Result<recompute::Documents, ReconcileError> {
+async fn expected(
+    pipeline: &Pipeline,
+    settings: &Settings,
+    sink: &Sink,
+    cut: Step,
+) -> Result<recompute::Documents, ReconcileError> {
     let files = recompute::files(pipeline, &settings.archive_path).await?;
     let (pipeline, sink) = (pipeline.clone(), sink.clone());
     Ok(tokio::task::spawn_blocking(move || recompute::documents(&pipeline, &sink, &files, cut)).await??)
 }
 
-async fn compare(pipeline: &Pipeline, settings: &Settings, sink: &Sink, cut: Step, client: &Client) -> Result<Compared, ReconcileError> {
+async fn compare(
+    pipeline: &Pipeline,
+    settings: &Settings,
+    sink: &Sink,
+    cut: Step,
+    client: &Client,
+) -> Result<Compared, ReconcileError> {
     let mut comparison = Comparison::new(sink, cut, expected(pipeline, settings, sink, cut).await?);
     scan(client, index_name(sink), |found| comparison.take(found)).await?;
     let mut compared = comparison.finish();
@@ -138,9 +149,17 @@ async fn compare(pipeline: &Pipeline, settings: &Settings, sink: &Sink, cut: Ste
 
 /// A document that a later step deleted leaves nothing that shows its age. So what is missing is looked for once more as
 /// of now: what is not expected any longer was deleted after the cut, and is left out.
-async fn leave_out_deleted_since(pipeline: &Pipeline, settings: &Settings, sink: &Sink, cut: Step, compared: &mut Compared) -> Result<(), ReconcileError> {
+async fn leave_out_deleted_since(
+    pipeline: &Pipeline,
+    settings: &Settings,
+    sink: &Sink,
+    cut: Step,
+    compared: &mut Compared,
+) -> Result<(), ReconcileError> {
     let is_missing = |d: &Difference| matches!(d, Difference::Missing { .. });
-    if !compared.differences.iter().any(is_missing) || acknowledged(&settings.http_address).await.is_none_or(|now| now <= cut) {
+    if !compared.differences.iter().any(is_missing)
+        || acknowledged(&settings.http_address).await.is_none_or(|now| now <= cut)
+    {
         return Ok(());
     }
     // What the index held when it was scanned is in the archive one commit later.
@@ -155,7 +174,12 @@ async fn leave_out_deleted_since(pipeline: &Pipeline, settings: &Settings, sink:
     Ok(())
 }
 
-async fn repair(sink: &Sink, cut: Step, differences: &[Difference], client: Client) -> Result<Repaired, ReconcileError> {
+async fn repair(
+    sink: &Sink,
+    cut: Step,
+    differences: &[Difference],
+    client: Client,
+) -> Result<Repaired, ReconcileError> {
     let operations = diff::repair(sink, cut, differences);
     let trouble = |reason: &str| tracing::warn!("the index asks to wait: {reason}");
     let written = Writer::new(client, PARALLEL_BODIES).write(index_name(sink), operations, &trouble).await?;

@@ -43,7 +43,8 @@ pub async fn verify(pipeline: &Pipeline, archive: &Archive) -> Result<Vec<TableR
         let note = archive.last().cloned().unwrap_or_default();
         let records = archive.read(Step::ZERO, Step(i64::MAX.cast_unsigned())).await?;
         let mut places = BTreeSet::new();
-        let beyond = |p: &lockstep_shared::coordinates::Place| note.positions.get(&p.partition).is_none_or(|to| p.offset >= *to);
+        let beyond =
+            |p: &lockstep_shared::coordinates::Place| note.positions.get(&p.partition).is_none_or(|to| p.offset >= *to);
         reports.push(TableReport {
             table: table.name.clone(),
             step: note.step,

@@ -18,3 +18,4 @@ pub mod http;
 pub mod metrics;
 pub mod check;
 pub mod embedded;
+pub mod feed;

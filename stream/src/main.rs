@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use lockstep_shared::plan::Pipeline;
 use lockstep_shared::sql::{self, Overrides, settings::Settings};
-use lockstep_stream::{check, service};
+use lockstep_stream::{check, feed, service};
 use tokio::sync::watch;
 
 /// Something failed.
@@ -43,6 +43,10 @@ enum Command {
     },
     /// Prints the plan with the identity of each sink
     Explain(Program),
+    /// Writes random records for Avro schemas with data-generation annotations
+    Generate(feed::generate::GenerateArguments),
+    /// Sends JSON lines to Kafka, or to a file log
+    Ingest(feed::ingest::IngestArguments),
 }
 
 #[derive(clap::Args)]
@@ -77,6 +81,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             print!("{}", sql::explain(&compile(&program)?));
             Ok(())
         }
+        Command::Generate(arguments) => feed::generate::run(&arguments).map_err(|e| Failure(FAILED, format!("{e:#}"))),
+        Command::Ingest(arguments) => feed::ingest::run(&arguments).map_err(|e| Failure(FAILED, format!("{e:#}"))),
         Command::Check { program, no_environment } => {
             let pipeline = compile(&program)?;
             println!("syntax and plan: {} tables, {} sinks", pipeline.tables.len(), pipeline.sinks.len());

@@ -103,7 +103,11 @@ fn l8_every_function_means_the_same_in_polars_and_in_the_definition() {
 
 #[test]
 fn l8_substring_means_the_same_in_polars_and_in_the_definition() {
-    let number = |n: i64| Expression { kind: ExpressionKind::Literal(Value::Integer(n)), data_type: DataType::Int, nullable: false };
+    let number = |n: i64| Expression {
+        kind: ExpressionKind::Literal(Value::Integer(n)),
+        data_type: DataType::Int,
+        nullable: false,
+    };
     for (start, length) in [(1, None), (2, Some(2)), (9, Some(1)), (1, Some(0)), (3, None)] {
         let mut arguments = vec![column(0, DataType::String), number(start)];
         arguments.extend(length.map(number));

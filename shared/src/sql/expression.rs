@@ -88,24 +88,7 @@ impl<'a> Binder<'a> {
                 self.case(expression, operand.as_deref(), conditions, else_result.as_deref())
             }
             Expr::Cast { kind, expr, data_type, .. } => self.cast(expression, kind, expr, data_type),
-            Expr::Extract { field, expr, .. } => {
-                let name = field.to_string().to_ascii_uppercase();
-                let function = match name.as_str() {
-                    "YEAR" => F::Year,
-                    "MONTH" => F::Month,
-                    "DAY" => F::Day,
-                    "HOUR" => F::Hour,
-                    "MINUTE" => F::Minute,
-                    "SECOND" => F::Second,
-                    other => return self.error(
-                        expression,
-                        format!(
-                            "EXTRACT({other} …) is not supported; there are YEAR, MONTH, DAY, HOUR, MINUTE and SECOND"
-                        ),
-                    ),
-                };
-                self.call(expression, function, "EXTRACT", &[expr])
-            }
+            Expr::Extract { field, expr, .. } => self.extract(expression, &field.to_string(), expr),
             Expr::Substring { expr, substring_from: Some(from), substring_for, .. } => match substring_for {
                 Some(length) => self.substring(expression, &[expr, from, length]),
                 None => self.substring(expression, &[expr, from]),
@@ -123,6 +106,26 @@ impl<'a> Binder<'a> {
             }
             other => self.error(expression, format!("`{}` is not supported", shortened(&other.to_string()))),
         }
+    }
+
+    fn extract(&mut self, whole: &Expr, field: &str, inner: &Expr) -> Result<Expression, SqlError> {
+        use Function as F;
+        let name = field.to_ascii_uppercase();
+        let function = match name.as_str() {
+            "YEAR" => F::Year,
+            "MONTH" => F::Month,
+            "DAY" => F::Day,
+            "HOUR" => F::Hour,
+            "MINUTE" => F::Minute,
+            "SECOND" => F::Second,
+            other => {
+                return self.error(
+                    expression,
+                    format!("EXTRACT({other} …) is not supported; there are YEAR, MONTH, DAY, HOUR, MINUTE and SECOND"),
+                );
+            }
+        };
+        self.call(whole, function, "EXTRACT", &[inner])
     }
 
     fn literal(&self, expression: &Expr, value: &ast::Value) -> Result<Expression, SqlError> {

@@ -138,7 +138,8 @@ pub(super) fn check(
 fn refused(connector: &Connector, name: &Name, options: &BTreeMap<String, String>) -> Option<SqlError> {
     let is_kafka = connector.name.ends_with("kafka");
     let mut known = connector.required.iter().chain(connector.optional).copied().chain(["connector"]);
-    if !known.any(|k| k == name.text) && !(is_kafka && name.text.starts_with("properties.")) {
+    let is_property = is_kafka && name.text.starts_with("properties.");
+    if !is_property && !known.any(|k| k == name.text) {
         let near = suggestion(&name.text, connector.required.iter().chain(connector.optional).copied());
         return Some(SqlError::at(
             name.at,

@@ -449,7 +449,7 @@ fn conjuncts(condition: &Expr) -> Vec<&Expr> {
     while let Some(next) = waiting.pop() {
         match next {
             Expr::BinaryOp { left, op: ast::BinaryOperator::And, right } => {
-                waiting.extend([right.as_ref(), left.as_ref()])
+                waiting.extend([right.as_ref(), left.as_ref()]);
             }
             Expr::Nested(inner) => waiting.push(inner),
             other => parts.push(other),

@@ -326,7 +326,7 @@ impl Cursor {
             if !table.key.is_empty() {
                 return Err(SqlError::at(at, "a second primary key; a table has one"));
             }
-            if !self.peek().is_some_and(|t| t.token == Token::LParen) {
+            if self.peek().is_none_or(|t| t.token != Token::LParen) {
                 return Err(self.wanted("`(` and the columns of the primary key"));
             }
             table.key = self.names_in_parentheses()?;
@@ -387,7 +387,7 @@ impl Cursor {
         let at = self.place();
         let mut text = self.name("a type")?.text;
         if self.peek().is_some_and(|t| t.token == Token::Lt) {
-            return Err(SqlError::at(at, format!("{} columns are not supported; name the fields you need", text)));
+            return Err(SqlError::at(at, format!("{text} columns are not supported; name the fields you need")));
         }
         if self.take(&Token::LParen) {
             text.push('(');
