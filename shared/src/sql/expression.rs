@@ -120,7 +120,7 @@ impl<'a> Binder<'a> {
             "SECOND" => F::Second,
             other => {
                 return self.error(
-                    expression,
+                    whole,
                     format!("EXTRACT({other} …) is not supported; there are YEAR, MONTH, DAY, HOUR, MINUTE and SECOND"),
                 );
             }
