@@ -23,20 +23,34 @@ const COLUMNS: usize = 3;
 #[derive(Clone, Debug)]
 struct Shape {
     keyed: Vec<bool>,
-    /// For each joined input: its table, LEFT or INNER, its key pairs as (earlier input, its column, own column), and
-    /// whether rows with column 2 equal to 0 are filtered away before the join.
-    joins: Vec<(usize, JoinKind, Vec<(usize, usize, usize)>, bool)>,
+    joins: Vec<JoinShape>,
     /// Whether joined rows must have column 1 of input 0 not NULL.
+    filtered: bool,
+}
+
+#[derive(Clone, Debug)]
+struct JoinShape {
+    table: usize,
+    kind: JoinKind,
+    /// An earlier input, its column, and the own column that equals it.
+    pairs: Vec<(usize, usize, usize)>,
+    /// Whether rows with column 2 equal to 0 are filtered away before the join.
     filtered: bool,
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
     let kind = prop_oneof![3 => Just(JoinKind::Left), 1 => Just(JoinKind::Inner)];
     let pairs = prop::collection::vec((0..4_usize, 0..COLUMNS, 0..COLUMNS), 1..3);
-    let joins = prop::collection::vec((0..4_usize, kind, pairs, any::<bool>()), 0..4);
+    let join = (0..4_usize, kind, pairs, any::<bool>()).prop_map(|(table, kind, pairs, filtered)| JoinShape {
+        table,
+        kind,
+        pairs,
+        filtered,
+    });
+    let joins = prop::collection::vec(join, 0..4);
     (prop::collection::vec(any::<bool>(), 4), joins, any::<bool>()).prop_map(|(keyed, mut joins, filtered)| {
-        for (number, (_, _, pairs, _)) in joins.iter_mut().enumerate() {
-            pairs.iter_mut().for_each(|(left, _, _)| *left %= number + 1);
+        for (number, join) in joins.iter_mut().enumerate() {
+            join.pairs.iter_mut().for_each(|(left, _, _)| *left %= number + 1);
         }
         Shape { keyed, joins, filtered }
     })
@@ -61,13 +75,13 @@ fn pipeline(shape: &Shape) -> Pipeline {
     };
     let mut inputs = vec![Input { table: TableId(0), alias: "i0".into(), join: None, filter: None }];
     let mut identity = vec![0];
-    for (number, (table, kind, pairs, filter)) in shape.joins.iter().enumerate() {
+    for (number, JoinShape { table, kind, pairs, filtered }) in shape.joins.iter().enumerate() {
         let input = number + 1;
         let on =
             pairs.iter().map(|(l, c, r)| JoinKey { left: ColumnRef { input: *l, column: *c }, right: *r }).collect();
         let zero =
             Expression { kind: ExpressionKind::Literal(Value::Integer(0)), data_type: DataType::Int, nullable: false };
-        let filter = filter.then(|| call(Function::NotEqual, vec![column(input, 2), zero]));
+        let filter = filtered.then(|| call(Function::NotEqual, vec![column(input, 2), zero]));
         inputs.push(Input {
             table: TableId(*table),
             alias: format!("i{input}"),
@@ -178,7 +192,7 @@ proptest! {
     fn l4_a_left_row_always_has_a_document(shape in shape(), drawn in drawn()) {
         let mut shape = shape;
         shape.filtered = false;
-        shape.joins.iter_mut().for_each(|join| join.1 = JoinKind::Left);
+        shape.joins.iter_mut().for_each(|join| join.kind = JoinKind::Left);
         let pipeline = Arc::new(pipeline(&shape));
         let records = history(&shape, &drawn);
         let mut join = Join::new(pipeline.clone());

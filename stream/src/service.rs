@@ -146,10 +146,6 @@ struct Effect<W, E> {
 }
 
 impl Service {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "it puts together the parts that `run` opened one after the other, once"
-    )]
     fn start(
         pipeline: Arc<Pipeline>,
         settings: &Settings,

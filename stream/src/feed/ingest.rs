@@ -132,7 +132,7 @@ impl Target {
                 while let Err((error, back)) = producer.send(record) {
                     match error {
                         KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
-                            std::thread::sleep(Duration::from_millis(20))
+                            std::thread::sleep(Duration::from_millis(20));
                         }
                         other => return Err(other.into()),
                     }
