@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use lockstep_shared::archive::{Archive, ArchiveError};
 use lockstep_shared::coordinates::{Offset, Partition, Place, Step};
 use lockstep_shared::identity::{DocumentId, IdentifiedRow, document_id};
-use lockstep_shared::plan::{ColumnRef, Input, JoinKind, Pipeline, Sink, Table};
+use lockstep_shared::plan::{ColumnRef, Input, JoinKey, JoinKind, Pipeline, Query, Sink, Table};
 use lockstep_shared::value::{Row, Value};
 use polars::prelude::{
     Column, DataFrame, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PlRefPath, PolarsError,
@@ -138,21 +138,20 @@ fn joined(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>], cut: Step) -
         let right = rows(pipeline, input, number, &files[input.table.0], cut)?;
         frame = Some(match (frame, &input.join) {
             (Some(left), Some(join)) => {
+                // Each pair has columns of its own: Polars takes no column twice in one join, and a program may.
+                let keys = |side: &str, key_of: &dyn Fn(&JoinKey) -> (usize, usize)| -> Vec<Expr> {
+                    let pairs = join.on.iter().map(key_of).enumerate();
+                    pairs
+                        .map(|(n, (i, c))| join_key(pipeline, query, i, c).alias(format!("{side}{number}_{n}")))
+                        .collect()
+                };
+                let left = left.with_columns(keys("left", &|key| (key.left.input, key.left.column)));
+                let right = right.with_columns(keys("right", &|key| (number, key.right)));
+                let on =
+                    |side: &str| (0..join.on.len()).map(|n| col(format!("{side}{number}_{n}"))).collect::<Vec<_>>();
                 let how = if join.kind == JoinKind::Left { JoinType::Left } else { JoinType::Inner };
-                let left_on: Vec<Expr> = join
-                    .on
-                    .iter()
-                    .map(|key| {
-                        key_type(col(named(key.left)), pipeline, query.inputs[key.left.input].table.0, key.left.column)
-                    })
-                    .collect();
-                let right_on: Vec<Expr> = join
-                    .on
-                    .iter()
-                    .map(|key| key_type(col(name(number, key.right)), pipeline, input.table.0, key.right))
-                    .collect();
                 let args = JoinArgs { coalesce: JoinCoalesce::KeepColumns, nulls_equal: false, ..JoinArgs::new(how) };
-                left.join(right, left_on, right_on, args)
+                left.join(right, on("left"), on("right"), args)
             }
             _ => right,
         });
@@ -169,9 +168,10 @@ fn joined(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>], cut: Step) -
     Ok(frame.select(projected.chain(identities).collect::<Vec<_>>()))
 }
 
-/// Two integers of different widths are joined as BIGINT.
-fn key_type(key: Expr, pipeline: &Pipeline, table: usize, column: usize) -> Expr {
-    let data_type = pipeline.tables[table].columns[column].data_type;
+/// A column as a join compares it: two integers of different widths as BIGINT.
+fn join_key(pipeline: &Pipeline, query: &Query, input: usize, column: usize) -> Expr {
+    let data_type = pipeline.tables[query.inputs[input].table.0].columns[column].data_type;
+    let key = col(name(input, column));
     if data_type.is_integer() { key.cast(polars::prelude::DataType::Int64) } else { key }
 }
 

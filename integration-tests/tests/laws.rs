@@ -1,8 +1,11 @@
-//! The laws of the join: whatever the records and wherever the steps are cut, it equals the definition.
+//! The laws over random plans and histories: whatever the records and wherever the steps are cut, the stream's join and
+//! the batch's recompute equal the definition.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lockstep_batch::recompute;
+use lockstep_shared::archive::{Archive, ArchivedRecord, Note};
 use lockstep_shared::coordinates::{Offset, Partition, Place, Step, TableId};
 use lockstep_shared::functions::Function;
 use lockstep_shared::history::{Content, HistoryRecord, contents};
@@ -218,6 +221,49 @@ proptest! {
                 }
             }
             prop_assert_eq!(&index, &expected(&pipeline, &records, step[0].step));
+        }
+    }
+}
+
+/// The history in archives, a commit for each step, as a stream that ran would leave it.
+async fn archive(pipeline: &Pipeline, records: &[HistoryRecord], root: &std::path::Path) {
+    for (number, table) in pipeline.tables.iter().enumerate() {
+        let mut archive = Archive::new(root).open(table).await.expect("the archive is opened");
+        let of_table: Vec<&HistoryRecord> = records.iter().filter(|r| r.table == TableId(number)).collect();
+        for commit in of_table.chunk_by(|a, b| a.step == b.step) {
+            let note = Note { step: commit[0].step, ..Note::default() };
+            let archived: Vec<ArchivedRecord> = commit.iter().map(|record| archived(record)).collect();
+            archive.append(&archived, &note).await.expect("the archive is written");
+        }
+    }
+}
+
+fn archived(record: &HistoryRecord) -> ArchivedRecord {
+    let value = (!matches!(record.content, Content::Delete(_))).then(|| b"as it came".to_vec());
+    let HistoryRecord { step, place, content, .. } = record.clone();
+    ArchivedRecord { step, place, timestamp_ms: None, key: None, value, content }
+}
+
+proptest! {
+    // Each case writes up to thirty commits to disk.
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn l1_recomputed_from_the_archive_at_every_step_the_documents_equal_the_definition(
+        shape in shape(),
+        drawn in drawn(),
+    ) {
+        let pipeline = pipeline(&shape);
+        let records = history(&shape, &drawn);
+        let root = tempfile::tempdir().expect("a folder");
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(archive(&pipeline, &records, root.path()));
+        let files = runtime.block_on(recompute::files(&pipeline, root.path())).expect("the archive has files");
+        let last = records.last().map_or(Step(0), |r| r.step);
+        for cut in [Step(last.0 / 2), last] {
+            let documents = recompute::documents(&pipeline, &pipeline.sinks[0], &files, cut);
+            let documents: Documents = documents.expect("Polars takes the plan").into_iter().collect();
+            prop_assert_eq!(documents, expected(&pipeline, &records, cut), "at cut {}", cut);
         }
     }
 }
