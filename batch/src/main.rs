@@ -75,6 +75,8 @@ enum Command {
 enum ArchiveCommand {
     /// Checks that every offset is there once, and exits with 3 where one is not
     Verify(Program),
+    /// Prints every record that could not be read, one JSON object a line, with its place and reason
+    Rejected(Program),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -151,6 +153,15 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
                         String::from_utf8_lossy(&source)
                     )?;
                 }
+            }
+            Ok(0)
+        }
+        Command::Archive { command: ArchiveCommand::Rejected(program) } => {
+            let pipeline = compile(&program)?;
+            let archive = Archive::new(settings(&pipeline)?.archive_path);
+            for record in verify::rejected(&pipeline, &archive).await.map_err(|e| Failure(FAILED, e.to_string()))? {
+                let line = serde_json::to_string(&record).map_err(|e| Failure(FAILED, e.to_string()))?;
+                writeln!(io::stdout(), "{line}")?;
             }
             Ok(0)
         }

@@ -1,4 +1,5 @@
-//! Is the archive whole: every offset at most once, none past the position that its last commit notes.
+//! What the archive holds: whether it is whole (every offset at most once, none past the position that its last commit
+//! notes), and the records that could not be read.
 
 use std::collections::BTreeSet;
 
@@ -55,4 +56,51 @@ pub async fn verify(pipeline: &Pipeline, archive: &Archive) -> Result<Vec<TableR
         });
     }
     Ok(reports)
+}
+
+/// A record that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RejectedRecord {
+    /// The table.
+    pub table: String,
+    /// Where it stands in the log.
+    pub partition: i32,
+    /// Where it stands in the log.
+    pub offset: i64,
+    /// The step that took it.
+    pub step: u64,
+    /// Why it could not be read.
+    pub reason: String,
+    /// How its key begins; bytes that are no UTF-8 are replaced. The archive has it whole.
+    pub key: Option<String>,
+    /// How its value begins, likewise.
+    pub value: Option<String>,
+}
+
+/// Most characters of a key or a value that are shown.
+const SHOWN: usize = 200;
+
+/// Every record of the archive that could not be read, by table, step and place.
+///
+/// # Errors
+/// Where the archive cannot be read.
+pub async fn rejected(pipeline: &Pipeline, archive: &Archive) -> Result<Vec<RejectedRecord>, ArchiveError> {
+    let shown = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).chars().take(SHOWN).collect::<String>();
+    let mut found = Vec::new();
+    for table in &pipeline.tables {
+        let Some(archive) = archive.open_existing(table).await? else { continue };
+        for record in archive.read(Step::ZERO, Step(i64::MAX.cast_unsigned())).await? {
+            let Content::Rejected(reason) = record.content else { continue };
+            found.push(RejectedRecord {
+                table: table.name.clone(),
+                partition: record.place.partition.0,
+                offset: record.place.offset.0,
+                step: record.step.0,
+                reason: reason.to_string(),
+                key: record.key.map(shown),
+                value: record.value.map(shown),
+            });
+        }
+    }
+    Ok(found)
 }

@@ -294,9 +294,11 @@ pub fn fresh_name(prefix: impl Display) -> String {
     format!("{prefix}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// A port on which nothing listens.
+///
 /// Below the range from which systems take the ports of outgoing connections: while a container is stopped, nothing else
 /// takes its port by chance. Test binaries that run at the same time begin at different places.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 10_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

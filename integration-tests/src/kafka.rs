@@ -20,6 +20,8 @@ use crate::eventually;
 
 /// Limit of one request to the broker. A test that waits longer has found something.
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);
+/// Bytes that a topic takes in one record: tests send larger ones than Kafka's default allows.
+const LARGEST_RECORD: &str = "20000000";
 /// Limit of one look whether the broker is there; a look that fails is followed by the next.
 const LOOK_LIMIT_MS: &str = "2000";
 
@@ -139,7 +141,7 @@ impl Kafka {
     /// Makes a topic and waits until each partition has its leader.
     pub async fn create_topic(&self, topic: &str, partitions: i32) -> Result<()> {
         let admin: AdminClient<DefaultClientContext> = self.client_config().create()?;
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", LARGEST_RECORD);
         let made = admin.create_topics(&[new], &admin_options()).await.with_context(|| format!("creating {topic}"))?;
         for result in made {
             result.map_err(|(topic, code)| anyhow!("creating topic {topic}: {code}"))?;
@@ -209,7 +211,7 @@ impl Kafka {
     fn producer_config(&self) -> ClientConfig {
         let mut config = self.client_config();
         config.set("message.timeout.ms", "20000").set("acks", "all").set("enable.idempotence", "true");
-        config.set("linger.ms", "5");
+        config.set("linger.ms", "5").set("message.max.bytes", LARGEST_RECORD);
         config
     }
 

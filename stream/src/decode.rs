@@ -18,6 +18,10 @@ use crate::record::RawRecord;
 /// Most characters of a found value in a reason.
 const FOUND_SHOWN: usize = 60;
 
+/// The largest value that is read. A larger one is archived like any other and rejected: it would not fit into a request to
+/// the index beside others.
+const LARGEST_VALUE_BYTES: usize = 8 * 1024 * 1024;
+
 /// Decodes the records of one table.
 #[derive(Clone, Debug)]
 pub struct Decoder {
@@ -59,6 +63,9 @@ impl Decoder {
                 Err("the value is empty; an append table takes JSON objects only".into())
             };
         };
+        if value.len() > LARGEST_VALUE_BYTES {
+            return Err(format!("the value has {} bytes; expected at most {LARGEST_VALUE_BYTES}", value.len()));
+        }
         let text =
             std::str::from_utf8(value).map_err(|e| format!("the value is not UTF-8 at byte {}", e.valid_up_to()))?;
         let json: Json = serde_json::from_str(text).map_err(|e| format!("the value is not JSON: {e}"))?;

@@ -2,4 +2,9 @@
 //!
 //! `integration-tests/run` starts an engine, builds or pulls the images and switches these tests on.
 
+mod expected;
+mod faults;
+mod pipeline;
+mod repair;
+mod shop;
 mod smoke;

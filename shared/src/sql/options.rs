@@ -99,6 +99,8 @@ pub(super) fn check(
             None => written.push((Name { text: name.clone(), at: table.name.at }, value.clone())),
         }
     }
+    // An override without a value takes the option away, as another connector may need.
+    written.retain(|(name, _)| overrides.get(&name.text).is_none_or(|value| !value.is_empty()));
     let mut options = BTreeMap::new();
     for (name, value) in &written {
         match replaced(value, environment) {

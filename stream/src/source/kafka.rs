@@ -136,7 +136,13 @@ impl Topic {
         };
         let new: Vec<Partition> = found.into_iter().filter(|p| !positions.contains_key(p)).collect();
         for partition in &new {
-            let (low, high) = consumer.fetch_watermarks(&self.topic, partition.0, ASK).map_err(|e| self.failed(e))?;
+            let (low, high) = match consumer.fetch_watermarks(&self.topic, partition.0, ASK) {
+                Ok(watermarks) => watermarks,
+                Err(error) => {
+                    tracing::warn!("waiting for Kafka: {}", self.failed(error));
+                    break;
+                }
+            };
             let start = reader.positions.get(partition).copied().unwrap_or(Offset(low));
             if start.0 < low || start.0 > high {
                 let reason = format!(
@@ -148,7 +154,7 @@ impl Topic {
             positions.insert(*partition, start);
             reader.send(SourceEvent::Partition { channel: reader.channel(*partition), start, end: Some(Offset(high)) });
         }
-        if !new.is_empty() {
+        if new.iter().any(|partition| positions.contains_key(partition)) {
             let mut assignment = TopicPartitionList::new();
             for (partition, offset) in positions.iter() {
                 assignment
