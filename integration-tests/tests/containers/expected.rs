@@ -60,7 +60,9 @@ pub fn documents(program: &Path, rows: &Rows) -> Result<Vec<String>> {
         let none = Vec::new();
         context.register(table, frame(columns, rows.get(table).unwrap_or(&none))?.lazy());
     }
-    let joined = context.execute(select)?.collect()?;
+    // Polars does not run on a thread that drives a test.
+    let joined = std::thread::scope(|scope| scope.spawn(|| context.execute(select)?.collect()).join());
+    let joined = joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     let mut documents = Vec::with_capacity(joined.height());
     for row in 0..joined.height() {
         let mut document = Map::new();
