@@ -55,8 +55,8 @@ async fn corrupt_reconcile_repair_reconcile(shop: &Shop) -> Result<()> {
     assert_eq!(certificate["sinks"][0]["equal"], json!(before.len()), "{certificate:#}");
 
     let done = damage(shop.index(), shop.index_name(), &before).await?;
-    for options in [&["--sample", "50"][..], &["--sample", "50", "--repair"]] {
-        let certificate = shop.reconcile(options, 3).await?;
+    for (options, code) in [(&["--sample", "50"][..], 3), (&["--sample", "50", "--repair"], 0)] {
+        let certificate = shop.reconcile(options, code).await?;
         let sink = &certificate["sinks"][0];
         assert_eq!(
             [&sink["missing"], &sink["different"], &sink["extra"]],
@@ -135,7 +135,7 @@ async fn a_repair_never_overwrites_what_the_live_writer_wrote_since() -> Result<
     let write = Write::Index { id: younger.id.clone(), version: next, document: json!({"brand": "just written"}) };
     servers.index.bulk(shop.index_name(), &[write]).await?;
     servers.index.call(Method::DELETE, &path(shop.index_name(), &damaged.id), None).await?;
-    let certificate = shop.reconcile(&["--repair"], 3).await?;
+    let certificate = shop.reconcile(&["--repair"], 0).await?;
     let sink = &certificate["sinks"][0];
     assert_eq!([&sink["missing"], &sink["younger"]], [&json!(1), &json!(1)], "{certificate:#}");
     let kept = servers.index.get(shop.index_name(), &younger.id).await?.context("it is there")?;
