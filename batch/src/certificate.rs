@@ -141,7 +141,7 @@ impl SinkReport {
         writeln!(out, "{} at step {cut}: {verdict}", self.index)?;
         writeln!(
             out,
-            "  {} documents found, {} equal, {} younger than the cut and left out",
+            "  {} documents found, {} equal, {} changed after the cut and left out",
             self.found, self.equal, self.younger
         )?;
         if self.differences() > 0 {

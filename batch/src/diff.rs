@@ -54,7 +54,7 @@ pub struct Compared {
     pub differences: Vec<Difference>,
     /// Documents that are as they should be.
     pub equal: u64,
-    /// Documents written after the cut: they are not judged.
+    /// Documents written or deleted after the cut: they are not judged.
     pub younger: u64,
     /// Documents that the index holds.
     pub found: u64,

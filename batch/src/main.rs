@@ -120,70 +120,77 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Reconcile { program, repair, dry_run: _, sample, output, certificate } => {
             let repair = if repair { Repair::Repair } else { Repair::ReportOnly };
-            let made =
-                reconcile(&compile(&program)?, &Options { repair, sample }).await.map_err(|e: ReconcileError| {
-                    Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string())
-                })?;
-            let json = serde_json::to_string_pretty(&made).map_err(|e| Failure(FAILED, e.to_string()))?;
-            if let Some(path) = certificate {
-                std::fs::write(&path, &json)
-                    .map_err(|e| Failure(FAILED, format!("cannot write {}: {e}", path.display())))?;
-            }
-            match output {
-                Output::Text => write!(io::stdout(), "{}", made.text())?,
-                Output::Json => writeln!(io::stdout(), "{json}")?,
-            }
-            Ok(if made.is_in_lockstep() { 0 } else { DIFFERENT })
+            run_reconcile(&compile(&program)?, Options { repair, sample }, output, certificate).await
         }
-        Command::Recompute { program, cut } => {
-            let pipeline = compile(&program)?;
-            let failed = |e: recompute::RecomputeError| Failure(FAILED, e.to_string());
-            let files = recompute::files(&pipeline, &settings(&pipeline)?.archive_path).await.map_err(failed)?;
-            let cut = Step(cut.unwrap_or(u64::MAX));
-            let mut out = io::BufWriter::new(io::stdout().lock());
-            for sink in &pipeline.sinks {
-                for (id, values) in recompute::documents(&pipeline, sink, &files, cut).map_err(failed)? {
-                    let mut source = Vec::new();
-                    write_json(&sink.columns, &values, &mut source);
-                    let id = serde_json::Value::from(id.to_string());
-                    writeln!(
-                        out,
-                        "{{\"_sink\":\"{}\",\"_id\":{id},\"_source\":{}}}",
-                        sink.name,
-                        String::from_utf8_lossy(&source)
-                    )?;
-                }
-            }
-            Ok(0)
-        }
-        Command::Archive { command: ArchiveCommand::Rejected(program) } => {
-            let pipeline = compile(&program)?;
-            let archive = Archive::new(settings(&pipeline)?.archive_path);
-            for record in verify::rejected(&pipeline, &archive).await.map_err(|e| Failure(FAILED, e.to_string()))? {
-                let line = serde_json::to_string(&record).map_err(|e| Failure(FAILED, e.to_string()))?;
-                writeln!(io::stdout(), "{line}")?;
-            }
-            Ok(0)
-        }
-        Command::Archive { command: ArchiveCommand::Verify(program) } => {
-            let pipeline = compile(&program)?;
-            let archive = Archive::new(settings(&pipeline)?.archive_path);
-            let reports = verify::verify(&pipeline, &archive).await.map_err(|e| Failure(FAILED, e.to_string()))?;
-            for r in &reports {
-                writeln!(
-                    io::stdout(),
-                    "{}: {} records up to step {}, {} rejected, {} repeated, {} beyond the noted position",
-                    r.table,
-                    r.records,
-                    r.step,
-                    r.rejected,
-                    r.repeated,
-                    r.beyond
-                )?;
-            }
-            Ok(if reports.iter().all(verify::TableReport::is_whole) { 0 } else { DIFFERENT })
+        Command::Recompute { program, cut } => print_documents(&compile(&program)?, cut).await,
+        Command::Archive { command: ArchiveCommand::Verify(program) } => verify_archive(&compile(&program)?).await,
+        Command::Archive { command: ArchiveCommand::Rejected(program) } => print_rejected(&compile(&program)?).await,
+    }
+}
+
+async fn run_reconcile(
+    pipeline: &Pipeline,
+    options: Options,
+    output: Output,
+    certificate: Option<PathBuf>,
+) -> Result<u8, Failure> {
+    let made = reconcile(pipeline, &options)
+        .await
+        .map_err(|e: ReconcileError| Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string()))?;
+    let json = serde_json::to_string_pretty(&made).map_err(failed)?;
+    if let Some(path) = certificate {
+        let unwritten = |e| Failure(FAILED, format!("cannot write {}: {e}", path.display()));
+        std::fs::write(&path, &json).map_err(unwritten)?;
+    }
+    match output {
+        Output::Text => write!(io::stdout(), "{}", made.text())?,
+        Output::Json => writeln!(io::stdout(), "{json}")?,
+    }
+    Ok(if made.is_in_lockstep() { 0 } else { DIFFERENT })
+}
+
+async fn print_documents(pipeline: &Pipeline, cut: Option<u64>) -> Result<u8, Failure> {
+    let files = recompute::files(pipeline, &settings(pipeline)?.archive_path).await.map_err(failed)?;
+    let cut = Step(cut.unwrap_or(u64::MAX));
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for sink in &pipeline.sinks {
+        for (id, values) in recompute::documents(pipeline, sink, &files, cut).map_err(failed)? {
+            let mut source = Vec::new();
+            write_json(&sink.columns, &values, &mut source);
+            let (name, id) = (serde_json::Value::from(sink.name.as_str()), serde_json::Value::from(id.to_string()));
+            let source = String::from_utf8_lossy(&source);
+            writeln!(out, "{{\"_sink\":{name},\"_id\":{id},\"_source\":{source}}}")?;
         }
     }
+    out.flush()?;
+    Ok(0)
+}
+
+async fn verify_archive(pipeline: &Pipeline) -> Result<u8, Failure> {
+    let archive = Archive::new(settings(pipeline)?.archive_path);
+    let reports = verify::verify(pipeline, &archive).await.map_err(failed)?;
+    for r in &reports {
+        let (table, records, step) = (&r.table, r.records, r.step);
+        let (rejected, repeated, beyond) = (r.rejected, r.repeated, r.beyond);
+        writeln!(
+            io::stdout(),
+            "{table}: {records} records up to step {step}, {rejected} rejected, {repeated} repeated, \
+             {beyond} beyond the noted position"
+        )?;
+    }
+    Ok(if reports.iter().all(verify::TableReport::is_whole) { 0 } else { DIFFERENT })
+}
+
+async fn print_rejected(pipeline: &Pipeline) -> Result<u8, Failure> {
+    let archive = Archive::new(settings(pipeline)?.archive_path);
+    for record in verify::rejected(pipeline, &archive).await.map_err(failed)? {
+        writeln!(io::stdout(), "{}", serde_json::to_string(&record).map_err(failed)?)?;
+    }
+    Ok(0)
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure(FAILED, error.to_string())
 }
 
 fn settings(pipeline: &Pipeline) -> Result<Settings, Failure> {
