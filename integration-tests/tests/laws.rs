@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lockstep_batch::recompute;
 use lockstep_shared::archive::{Archive, ArchivedRecord, Note};
-use lockstep_shared::coordinates::{Offset, Partition, Place, Step, TableId};
+use lockstep_shared::coordinates::{Channel, Offset, Partition, Place, Step, TableId};
 use lockstep_shared::functions::Function;
 use lockstep_shared::history::{Content, HistoryRecord, contents};
 use lockstep_shared::identity::DocumentId;
@@ -17,7 +17,10 @@ use lockstep_shared::plan::{
 use lockstep_shared::semantics::documents;
 use lockstep_shared::types::DataType;
 use lockstep_shared::value::{Row, Value};
-use lockstep_stream::join::{Join, Transients};
+use lockstep_stream::core::{Beginning, Command, Core, Cut, Limits};
+use lockstep_stream::join::{Change, Join, Transients};
+use lockstep_stream::journal::Boundary;
+use lockstep_stream::record::RawRecord;
 use proptest::prelude::*;
 
 /// Every table has three INT columns; a keyed one has column 0 as its key.
@@ -149,7 +152,7 @@ fn drawn() -> impl Strategy<Value = Vec<Drawn>> {
 type Documents = BTreeMap<DocumentId, Vec<Value>>;
 
 /// Applies the changes, and panics on a delete of what is not there.
-fn fold(index: &mut Documents, changes: Vec<lockstep_stream::join::Change>) {
+fn fold(index: &mut Documents, changes: Vec<Change>) {
     for change in changes {
         match change.document {
             Some(values) => drop(index.insert(change.id, values)),
@@ -270,5 +273,112 @@ proptest! {
             let documents: Documents = documents.expect("Polars takes the plan").into_iter().collect();
             prop_assert_eq!(documents, expected(&pipeline, &records, cut), "at cut {}", cut);
         }
+    }
+}
+
+/// The drawn records as they come from a log, by channel: two partitions a table, offsets with gaps.
+fn log(shape: &Shape, drawn: &[Drawn]) -> BTreeMap<Channel, Vec<RawRecord>> {
+    let mut log: BTreeMap<Channel, Vec<RawRecord>> = BTreeMap::new();
+    for (table, values, deletes, gap) in drawn {
+        let channel = Channel { table: TableId(*table), partition: Partition((values[0] % 2) as i32) };
+        let records = log.entry(channel).or_default();
+        let next = records.last().map_or(0, |r| r.place.offset.0 + 1) + *gap as i64;
+        let shown = |v: &i64| if *v == 0 { "null".to_owned() } else { (v - 1).to_string() };
+        let key = shape.keyed[*table].then(|| values[0].to_string().into_bytes());
+        let first = if shape.keyed[*table] { values[0].to_string() } else { shown(&values[0]) };
+        let value = format!("{{\"c0\":{first},\"c1\":{},\"c2\":{}}}", shown(&values[1]), shown(&values[2]));
+        let value = (!deletes).then(|| value.into_bytes());
+        let place = Place { partition: channel.partition, offset: Offset(next) };
+        records.push(RawRecord { place, timestamp_ms: None, key, value });
+    }
+    log
+}
+
+/// Feeds a machine in batches as they are drawn (from which partition, how many, whether a step is cut at once), then the
+/// rest, and gives what it commands.
+fn run(mut core: Core, mut log: BTreeMap<Channel, Vec<RawRecord>>, schedule: &[(usize, usize, bool)]) -> Vec<Command> {
+    for (channel, records) in &log {
+        core.partition_found(*channel, Offset(0), records.last().map(|r| Offset(r.place.offset.0 + 1)));
+    }
+    let channels: Vec<Channel> = log.keys().copied().collect();
+    let mut commands = Vec::new();
+    let rest = (0..channels.len()).map(|n| (n, usize::MAX, true));
+    for (channel, count, now) in schedule.iter().copied().chain(rest).filter(|_| !channels.is_empty()) {
+        let channel = channels[channel % channels.len()];
+        let left = log.entry(channel).or_default();
+        let batch: Vec<RawRecord> = left.drain(..count.min(left.len())).collect();
+        if let Some(last) = batch.last() {
+            let to = Offset(last.place.offset.0 + 1);
+            core.receive(channel, batch, to);
+        }
+        commands.extend(core.cut(if now { Cut::Now } else { Cut::Full }));
+    }
+    commands
+}
+
+fn core(pipeline: &Arc<Pipeline>, beginning: Beginning) -> Core {
+    let limits = Limits { step_records: 5, steps_in_flight: u64::MAX };
+    Core::new(pipeline.clone(), Join::new(pipeline.clone()), limits, beginning)
+}
+
+fn writes(commands: &[Command]) -> Vec<(Step, &[Change])> {
+    commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Write { step, changes } => Some((*step, changes.as_slice())),
+            Command::Journal(_) | Command::Archive { .. } => None,
+        })
+        .collect()
+}
+
+fn schedule() -> impl Strategy<Value = Vec<(usize, usize, bool)>> {
+    prop::collection::vec((0..8_usize, 0..6_usize, any::<bool>()), 0..30)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn l3_the_same_journal_gives_the_same_changes_at_the_same_versions(
+        shape in shape(),
+        drawn in drawn(),
+        first in schedule(),
+        second in schedule(),
+        acknowledged in 0..8_u64,
+    ) {
+        let (pipeline, log) = (Arc::new(pipeline(&shape)), log(&shape, &drawn));
+        let commands = run(core(&pipeline, Beginning::default()), log.clone(), &first);
+        let journaled: Vec<Boundary> = commands
+            .iter()
+            .filter_map(|command| if let Command::Journal(boundary) = command { Some(boundary.clone()) } else { None })
+            .collect();
+        let acknowledged = Step(acknowledged.min(journaled.last().map_or(0, |b| b.step.0)));
+        let beginning = Beginning { journaled: journaled.into(), acknowledged, ..Beginning::default() };
+        let again = run(core(&pipeline, beginning), log, &second);
+        let expected: Vec<_> = writes(&commands).into_iter().filter(|(step, _)| *step > acknowledged).collect();
+        prop_assert_eq!(writes(&again), expected);
+    }
+
+    #[test]
+    fn l5_every_offset_is_archived_exactly_once_and_positions_never_run_ahead(
+        shape in shape(),
+        drawn in drawn(),
+        schedule in schedule(),
+    ) {
+        let (pipeline, log) = (Arc::new(pipeline(&shape)), log(&shape, &drawn));
+        let mut places: BTreeMap<Channel, Vec<Place>> = BTreeMap::new();
+        for command in run(core(&pipeline, Beginning::default()), log.clone(), &schedule) {
+            let Command::Archive { records, positions, .. } = command else { continue };
+            for (table, record) in records {
+                let channel = Channel { table, partition: record.place.partition };
+                places.entry(channel).or_default().push(record.place);
+            }
+            for (channel, position) in positions {
+                let next = log[&channel].iter().find(|r| !places.get(&channel).is_some_and(|p| p.contains(&r.place)));
+                prop_assert!(next.is_none_or(|record| record.place.offset >= position), "{position} skips {next:?}");
+            }
+        }
+        let sent = log.iter().map(|(channel, records)| (*channel, records.iter().map(|r| r.place).collect())).collect();
+        prop_assert_eq!(places, sent);
     }
 }

@@ -1,3 +1,5 @@
+//! Law L8: every function and conversion in Polars against the definition, over random values.
+
 use lockstep_shared::functions::{CastRule, cast_rule};
 use polars::prelude::{DataFrame, IntoLazy};
 use proptest::prelude::*;

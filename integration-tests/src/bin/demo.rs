@@ -29,6 +29,8 @@ const SEED: u64 = 1;
 const TRICKLE: Duration = Duration::from_millis(500);
 /// How often the index is compared with the archive.
 const RECONCILE: Duration = Duration::from_secs(60);
+/// How often the demo says how far it is.
+const PROGRESS: Duration = Duration::from_secs(20);
 /// Differences of each kind that a report shows.
 const SAMPLE: usize = 5;
 /// The shop's tables, each with the field that is the key of its records, if they have one.
@@ -83,6 +85,7 @@ async fn demo(pipeline: Arc<Pipeline>) -> Result<()> {
         let (pipeline, stopped) = (pipeline.clone(), stopped.clone());
         tokio::spawn(async move { service::run(pipeline, &settings, stopped).await })
     };
+    let showing = tokio::spawn(show_progress(status));
     let trickling = tokio::spawn(trickle(shop, stopped.clone()));
     let reconciling = tokio::spawn(every_minute(pipeline, stopped));
     tokio::select! {
@@ -93,6 +96,7 @@ async fn demo(pipeline: Arc<Pipeline>) -> Result<()> {
     running.await??;
     trickling.await??;
     reconciling.abort();
+    showing.abort();
     println!("stopped; everything is kept in {FOLDER}/");
     Ok(())
 }
@@ -163,6 +167,30 @@ async fn trickle(mut shop: Shop, stopped: watch::Receiver<bool>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Says when the first documents are there, and now and then how far everything is.
+async fn show_progress(status: String) {
+    let begin = std::time::Instant::now();
+    let http = reqwest::Client::new();
+    let mut shown = None;
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let Ok(answer) = http.get(format!("http://{status}/v1/status")).send().await else { continue };
+        let Ok(status) = answer.json::<serde_json::Value>().await else { continue };
+        let is_due = shown.is_none_or(|last: std::time::Instant| last.elapsed() >= PROGRESS);
+        if status["phase"] == "live" && status["rows"] != 0 && is_due {
+            println!(
+                "{:5.1} s: step {}, {} rows joined, {} documents written, archived up to step {}",
+                begin.elapsed().as_secs_f64(),
+                status["acknowledged"],
+                status["rows"],
+                status["written"],
+                status["archived"],
+            );
+            shown = Some(std::time::Instant::now());
+        }
+    }
 }
 
 async fn every_minute(pipeline: Arc<Pipeline>, stopped: watch::Receiver<bool>) {

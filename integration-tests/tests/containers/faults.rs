@@ -148,7 +148,7 @@ async fn a_stream_that_is_stopped_in_the_middle_goes_on_where_it_was() -> Result
 const KILLS: u64 = 10;
 
 #[tokio::test]
-async fn a_stream_that_is_killed_ten_times_gives_the_same_index_and_archives_each_record_once() -> Result<()> {
+async fn l5_a_stream_that_is_killed_ten_times_gives_the_same_index_and_archives_each_record_once() -> Result<()> {
     let Some(servers) = containers::shared().await? else { return Ok(()) };
     let proxy = Proxy::start(servers.index.url()).await?;
     let mut shop = Shop::on_servers(Text::Keyed, &servers.kafka, &servers.index, 3).await?;

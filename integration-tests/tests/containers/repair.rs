@@ -89,7 +89,7 @@ async fn fill(shop: &mut Shop) -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_was_changed_by_hand_in_elasticsearch_is_found_and_repaired_and_nothing_else() -> Result<()> {
+async fn l7_what_was_changed_by_hand_in_elasticsearch_is_found_and_repaired_and_nothing_else() -> Result<()> {
     let Some(servers) = containers::shared().await? else { return Ok(()) };
     let mut shop = Shop::on_servers(Text::Keyed, &servers.kafka, &servers.index, 3).await?;
     fill(&mut shop).await?;
@@ -106,7 +106,7 @@ async fn what_was_changed_by_hand_in_elasticsearch_is_found_and_repaired_and_not
 }
 
 #[tokio::test]
-async fn what_was_changed_by_hand_in_the_embedded_index_is_found_and_repaired_and_nothing_else() -> Result<()> {
+async fn l7_what_was_changed_by_hand_in_the_embedded_index_is_found_and_repaired_and_nothing_else() -> Result<()> {
     let mut shop = Shop::on_files()?;
     fill(&mut shop).await?;
     let mut stream = shop.start_live().await?;
@@ -121,7 +121,7 @@ async fn what_was_changed_by_hand_in_the_embedded_index_is_found_and_repaired_an
 }
 
 #[tokio::test]
-async fn a_repair_never_overwrites_what_the_live_writer_wrote_since() -> Result<()> {
+async fn l6_a_repair_never_overwrites_what_the_live_writer_wrote_since() -> Result<()> {
     let Some(servers) = containers::shared().await? else { return Ok(()) };
     let mut shop = Shop::on_servers(Text::Keyed, &servers.kafka, &servers.index, 1).await?;
     fill(&mut shop).await?;

@@ -65,7 +65,7 @@ async fn an_aborted_transaction_is_not_read_but_takes_offsets() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_older_external_version_never_wins() -> Result<()> {
+async fn l6_an_older_external_version_never_wins_not_even_after_a_delete() -> Result<()> {
     let Some(servers) = containers::shared().await? else { return Ok(()) };
     let name = fresh_name("smoke");
     servers.index.create(&name, &mapping()).await?;

@@ -2,6 +2,7 @@
 //!
 //! `statements` reads text, `query` and `expression` bind it, `options` and `settings` check what is around it.
 
+mod coercion;
 mod error;
 mod explain;
 mod expression;
@@ -375,7 +376,7 @@ fn fill(
         let null =
             Expression { kind: ExpressionKind::Literal(Value::Null), data_type: column.data_type, nullable: true };
         let (name, expression) = given.unwrap_or(("NULL", null));
-        if !expression::is_implicit(expression.data_type, column.data_type) {
+        if !coercion::is_implicit(expression.data_type, column.data_type) {
             return Err(SqlError::at(
                 into.at,
                 format!(
@@ -393,7 +394,7 @@ fn fill(
                 ),
             ));
         }
-        Ok(expression::converted(expression, column.data_type))
+        Ok(coercion::converted(expression, column.data_type))
     };
     given.into_iter().enumerate().map(fit).collect()
 }

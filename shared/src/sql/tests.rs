@@ -1,3 +1,5 @@
+//! Programs that compile, and many that must not: each with its golden message.
+
 use expect_test::{Expect, expect, expect_file};
 use proptest::prelude::*;
 
