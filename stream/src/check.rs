@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockstep_shared::index::{Client, ClientConfig, IndexError, index_name};
-use lockstep_shared::plan::{Pipeline, Sink};
+use lockstep_shared::plan::{Pipeline, Sink, Table};
 
 use crate::source;
 
@@ -16,10 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// One sentence for everything that is not there or does not fit.
 pub async fn environment(pipeline: &Pipeline) -> Result<(), String> {
     let mut wrong = Vec::new();
-    for table in &pipeline.tables {
+    // All are asked at once: brokers that do not answer are waited for in one go.
+    let ask = |table: &Table| {
         let asked = table.clone();
-        let answer = tokio::task::spawn_blocking(move || source::check(&asked, PATIENCE)).await;
-        match answer {
+        tokio::task::spawn_blocking(move || source::check(&asked, PATIENCE))
+    };
+    let answers: Vec<_> = pipeline.tables.iter().map(ask).collect();
+    for (table, answer) in pipeline.tables.iter().zip(answers) {
+        match answer.await {
             Ok(Ok(found)) => println!("source {}: {found}", table.name),
             Ok(Err(error)) => wrong.push(format!("source {}: {error}", table.name)),
             Err(error) => wrong.push(format!("source {}: {error}", table.name)),

@@ -1,5 +1,6 @@
 //! The command line of the stream layer.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -63,8 +64,10 @@ struct Failure(u8, String);
 
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| "warn,lockstep=info,lockstep_stream=info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+        // The Kafka client repeats every failure many times a second; what matters of it is said by the sources.
+        .unwrap_or_else(|_| "warn,librdkafka=off,rdkafka=off,lockstep=info,lockstep_stream=info".into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    log.with_ansi(std::io::stderr().is_terminal()).init();
     match dispatch(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, message)) => {

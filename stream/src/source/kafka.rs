@@ -24,6 +24,8 @@ const POLL: Duration = Duration::from_millis(50);
 const ASK: Duration = Duration::from_secs(10);
 /// How often new partitions are looked for.
 const DISCOVER: Duration = Duration::from_secs(10);
+/// How often a failure that the client repeats many times a second is logged.
+const WARN_AGAIN: Duration = Duration::from_secs(10);
 /// Largest record: 64 MiB, above any broker's usual limit.
 const MAX_RECORD_BYTES: &str = "67108864";
 
@@ -72,13 +74,24 @@ impl Topic {
         Ok(Self { table: table.name.clone(), topic, config })
     }
 
+    /// A failure of the client, in the words of somebody who looks for its cause.
+    fn refused(&self, error: &KafkaError) -> SourceError {
+        use RDKafkaErrorCode as Code;
+        match error.rdkafka_error_code() {
+            Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve | Code::OperationTimedOut) => {
+                self.failed(format!("the brokers do not answer ({error})"))
+            }
+            _ => self.failed(error),
+        }
+    }
+
     fn failed(&self, reason: impl ToString) -> SourceError {
         let servers = self.config.get("bootstrap.servers").unwrap_or_default().to_owned();
         SourceError::Kafka { table: self.table.clone(), topic: self.topic.clone(), servers, reason: reason.to_string() }
     }
 
     fn partitions(&self, consumer: &BaseConsumer, patience: Duration) -> Result<BTreeSet<Partition>, SourceError> {
-        let metadata = consumer.fetch_metadata(Some(&self.topic), patience).map_err(|e| self.failed(e))?;
+        let metadata = consumer.fetch_metadata(Some(&self.topic), patience).map_err(|e| self.refused(&e))?;
         let topic = metadata.topics().iter().find(|t| t.name() == self.topic);
         let partitions: BTreeSet<Partition> =
             topic.into_iter().flat_map(|t| t.partitions()).map(|p| Partition(p.id())).collect();
@@ -91,7 +104,7 @@ impl Topic {
 
     /// Whether the topic is there.
     pub fn check(&self, patience: Duration) -> Result<String, SourceError> {
-        let consumer: BaseConsumer = self.config.create().map_err(|e| self.failed(e))?;
+        let consumer: BaseConsumer = self.config.create().map_err(|e| self.refused(&e))?;
         let partitions = self.partitions(&consumer, patience)?;
         Ok(format!("topic {} with {} partitions", self.topic, partitions.len()))
     }
@@ -104,15 +117,16 @@ impl Topic {
     }
 
     fn follow(&self, reader: &Reader, commits: &Receiver<Vec<(Partition, Offset)>>) -> Result<(), SourceError> {
-        let consumer: BaseConsumer = self.config.create().map_err(|e| self.failed(e))?;
+        let consumer: BaseConsumer = self.config.create().map_err(|e| self.refused(&e))?;
         let mut positions: BTreeMap<Partition, Offset> = BTreeMap::new();
         let mut discover = Instant::now();
+        let mut warned = None;
         while !reader.stopped() {
             if Instant::now() >= discover {
                 self.discover(reader, &consumer, &mut positions)?;
                 discover = Instant::now() + if positions.is_empty() { Duration::from_secs(1) } else { DISCOVER };
             }
-            self.poll(reader, &consumer, &mut positions)?;
+            self.poll(reader, &consumer, &mut positions, &mut warned)?;
             while let Ok(done) = commits.try_recv() {
                 self.commit(&consumer, &done);
             }
@@ -139,7 +153,7 @@ impl Topic {
             let (low, high) = match consumer.fetch_watermarks(&self.topic, partition.0, ASK) {
                 Ok(watermarks) => watermarks,
                 Err(error) => {
-                    tracing::warn!("waiting for Kafka: {}", self.failed(error));
+                    tracing::warn!("waiting for Kafka: {}", self.refused(&error));
                     break;
                 }
             };
@@ -159,9 +173,9 @@ impl Topic {
             for (partition, offset) in positions.iter() {
                 assignment
                     .add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(offset.0))
-                    .map_err(|e| self.failed(e))?;
+                    .map_err(|e| self.refused(&e))?;
             }
-            consumer.assign(&assignment).map_err(|e| self.failed(e))?;
+            consumer.assign(&assignment).map_err(|e| self.refused(&e))?;
         }
         Ok(())
     }
@@ -171,6 +185,7 @@ impl Topic {
         reader: &Reader,
         consumer: &BaseConsumer,
         positions: &mut BTreeMap<Partition, Offset>,
+        warned: &mut Option<Instant>,
     ) -> Result<(), SourceError> {
         let mut batches: BTreeMap<Partition, Vec<RawRecord>> = BTreeMap::new();
         let mut ended = Vec::new();
@@ -180,7 +195,7 @@ impl Topic {
                 None => break,
                 Some(Ok(message)) => batches.entry(Partition(message.partition())).or_default().push(raw(&message)),
                 Some(Err(KafkaError::PartitionEOF(partition))) => ended.push(Partition(partition)),
-                Some(Err(error)) => self.judge(error)?,
+                Some(Err(error)) => self.judge(&error, warned)?,
             }
             wait = Duration::ZERO;
         }
@@ -200,7 +215,7 @@ impl Topic {
     }
 
     /// Lost offsets and refusals end the reading; everything else librdkafka tries again.
-    fn judge(&self, error: KafkaError) -> Result<(), SourceError> {
+    fn judge(&self, error: &KafkaError, warned: &mut Option<Instant>) -> Result<(), SourceError> {
         use RDKafkaErrorCode as Code;
         match error.rdkafka_error_code() {
             Some(
@@ -212,9 +227,12 @@ impl Topic {
                 | Code::TopicAuthorizationFailed
                 | Code::SaslAuthenticationFailed
                 | Code::Fatal,
-            ) => Err(self.failed(error)),
+            ) => Err(self.refused(error)),
             _ => {
-                tracing::warn!("{}", self.failed(error));
+                if warned.is_none_or(|last| last.elapsed() >= WARN_AGAIN) {
+                    tracing::warn!("waiting for Kafka: {}", self.refused(error));
+                    *warned = Some(Instant::now());
+                }
                 Ok(())
             }
         }
