@@ -184,6 +184,25 @@ async fn l5_a_stream_that_is_killed_ten_times_gives_the_same_index_and_archives_
 }
 
 #[tokio::test]
+async fn a_broker_that_is_killed_and_comes_back_is_read_on() -> Result<()> {
+    let Some(servers) = containers::shared().await? else { return Ok(()) };
+    let Some(kafka) = containers::private_kafka().await? else { return Ok(()) };
+    let mut shop = Shop::on_servers(Text::Keyed, &kafka.server, &servers.index, 2).await?;
+    send_part(&mut shop, 60, 100).await?;
+    let mut stream = shop.start_live().await?;
+    shop.caught_up().await?;
+    kafka.container.kill().await?;
+    stream.wait_for_line("the brokers do not answer", SOON).await?;
+    kafka.container.start().await?;
+    kafka.server.ready(SOON).await?;
+    send_part(&mut shop, 61, 100).await?;
+    shop.caught_up().await?;
+    shop.assert_index_is_as_expected().await?;
+    stream.terminate(SOON).await?;
+    shop.assert_archive_is_whole().await
+}
+
+#[tokio::test]
 async fn servers_that_are_not_there_are_named_by_every_command() -> Result<()> {
     let mut shop = Shop::on_files()?;
     let views = shop.generated("views", 1, 10)?;
