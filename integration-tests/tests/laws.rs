@@ -23,12 +23,13 @@ use lockstep_stream::journal::Boundary;
 use lockstep_stream::record::RawRecord;
 use proptest::prelude::*;
 
-/// Every table has three INT columns; a keyed one has column 0 as its key.
+/// Every table has three INT columns; a keyed one has column 0 as its key, or columns 0 and 1.
 const COLUMNS: usize = 3;
 
 #[derive(Clone, Debug)]
 struct Shape {
-    keyed: Vec<bool>,
+    /// How many columns the key of each table has; an append table has none.
+    keys: Vec<usize>,
     joins: Vec<JoinShape>,
     /// Whether joined rows must have column 1 of input 0 not NULL.
     filtered: bool,
@@ -54,11 +55,11 @@ fn shape() -> impl Strategy<Value = Shape> {
         filtered,
     });
     let joins = prop::collection::vec(join, 0..4);
-    (prop::collection::vec(any::<bool>(), 4), joins, any::<bool>()).prop_map(|(keyed, mut joins, filtered)| {
+    (prop::collection::vec(0..3_usize, 4), joins, any::<bool>()).prop_map(|(keys, mut joins, filtered)| {
         for (number, join) in joins.iter_mut().enumerate() {
             join.pairs.iter_mut().for_each(|(left, _, _)| *left %= number + 1);
         }
-        Shape { keyed, joins, filtered }
+        Shape { keys, joins, filtered }
     })
 }
 
@@ -73,10 +74,10 @@ fn column(input: usize, column: usize) -> Expression {
 fn pipeline(shape: &Shape) -> Pipeline {
     let columns: Vec<Column> =
         (0..COLUMNS).map(|n| Column { name: format!("c{n}"), data_type: DataType::Int, nullable: true }).collect();
-    let table = |(n, keyed): (usize, &bool)| Table {
+    let table = |(n, key): (usize, &usize)| Table {
         name: format!("t{n}"),
         columns: columns.clone(),
-        key: if *keyed { vec![0] } else { vec![] },
+        key: (0..*key).collect(),
         options: BTreeMap::new(),
     };
     let mut inputs = vec![Input { table: TableId(0), alias: "i0".into(), join: None, filter: None }];
@@ -94,7 +95,9 @@ fn pipeline(shape: &Shape) -> Pipeline {
             join: Some(PlanJoin { kind: *kind, on }),
             filter,
         });
-        if !(shape.keyed[*table] && pairs.iter().any(|(_, _, own)| *own == 0)) {
+        let key = shape.keys[*table];
+        let is_whole_key = key > 0 && (0..key).all(|column| pairs.iter().any(|(_, _, own)| *own == column));
+        if !is_whole_key {
             identity.push(input);
         }
     }
@@ -113,7 +116,7 @@ fn pipeline(shape: &Shape) -> Pipeline {
     };
     Pipeline {
         settings: BTreeMap::new(),
-        tables: shape.keyed.iter().enumerate().map(table).collect(),
+        tables: shape.keys.iter().enumerate().map(table).collect(),
         sinks: vec![sink],
     }
 }
@@ -129,11 +132,15 @@ fn history(shape: &Shape, drawn: &[Drawn]) -> Vec<HistoryRecord> {
         step += ahead;
         let mut row: Vec<Value> =
             values.iter().map(|v| if *v == 0 { Value::Null } else { Value::Integer(v - 1) }).collect();
-        if shape.keyed[*table] {
-            row[0] = Value::Integer(values[0]);
+        let key = shape.keys[*table];
+        for column in 0..key {
+            row[column] = Value::Integer(values[column]);
         }
-        let content = match (deletes, shape.keyed[*table]) {
-            (true, true) => Content::Delete(Row::from(row)),
+        let content = match (deletes, key > 0) {
+            (true, true) => {
+                row[key..].fill(Value::Null);
+                Content::Delete(Row::from(row))
+            }
             (true, false) => Content::Rejected("drawn so".into()),
             (false, _) => Content::Row(Row::from(row)),
         };
@@ -284,9 +291,18 @@ fn log(shape: &Shape, drawn: &[Drawn]) -> BTreeMap<Channel, Vec<RawRecord>> {
         let records = log.entry(channel).or_default();
         let next = records.last().map_or(0, |r| r.place.offset.0 + 1) + *gap as i64;
         let shown = |v: &i64| if *v == 0 { "null".to_owned() } else { (v - 1).to_string() };
-        let key = shape.keyed[*table].then(|| values[0].to_string().into_bytes());
-        let first = if shape.keyed[*table] { values[0].to_string() } else { shown(&values[0]) };
-        let value = format!("{{\"c0\":{first},\"c1\":{},\"c2\":{}}}", shown(&values[1]), shown(&values[2]));
+        let key = shape.keys[*table];
+        let field = |n: usize| if n < key { values[n].to_string() } else { shown(&values[n]) };
+        let fields = |count: usize| {
+            let fields: Vec<String> = (0..count).map(|n| format!("\"c{n}\":{}", field(n))).collect();
+            format!("{{{}}}", fields.join(","))
+        };
+        let value = fields(COLUMNS);
+        let key = match key {
+            0 => None,
+            1 => Some(field(0).into_bytes()),
+            more => Some(fields(more).into_bytes()),
+        };
         let value = (!deletes).then(|| value.into_bytes());
         let place = Place { partition: channel.partition, offset: Offset(next) };
         records.push(RawRecord { place, timestamp_ms: None, key, value });
