@@ -28,6 +28,8 @@ pub struct Program {
 pub enum Signal {
     /// Asks it to end in order.
     Terminate,
+    /// What Ctrl-C sends.
+    Interrupt,
     /// Ends it as a power cut would.
     Kill,
     /// Freezes it: the old process that comes back later.
@@ -109,6 +111,7 @@ impl Program {
         }
         let name = match signal {
             Signal::Terminate => "-TERM",
+            Signal::Interrupt => "-INT",
             Signal::Kill => "-KILL",
             Signal::Stop => "-STOP",
             Signal::Continue => "-CONT",
@@ -144,6 +147,12 @@ impl Program {
     /// Asks it to end and checks that it ends in order.
     pub async fn terminate(&mut self, within: Duration) -> Result<()> {
         self.signal(Signal::Terminate)?;
+        self.expect_exit(0, within).await
+    }
+
+    /// Presses Ctrl-C and checks that it ends in order.
+    pub async fn interrupt(&mut self, within: Duration) -> Result<()> {
+        self.signal(Signal::Interrupt)?;
         self.expect_exit(0, within).await
     }
 

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
+use clap::{Parser, Subcommand};
 use lockstep_batch::reconcile::{Options, Repair, reconcile};
 use lockstep_shared::plan::Pipeline;
 use lockstep_shared::sql::{self, Overrides, settings::Settings};
@@ -19,8 +20,6 @@ use lockstep_stream::feed::ingest::pair;
 use lockstep_stream::service;
 use tokio::sync::watch;
 
-/// Everything that the demo keeps.
-const FOLDER: &str = "lockstep-demo";
 /// Records of each topic at the first start.
 const FIRST_RECORDS: usize = 500;
 /// The seed of the records: every demo is the same shop.
@@ -37,50 +36,55 @@ const SAMPLE: usize = 5;
 const TABLES: [(&str, Option<&str>); 4] =
     [("products", Some("id")), ("users", Some("id")), ("sales", Some("order_id")), ("views", None)];
 
+/// The shoe shop live on nothing but this repository.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Overrides a setting, or with TABLE.option=value an option of a table, for instance where a port is taken
+    #[arg(long = "set", value_name = "KEY=VALUE", global = true)]
+    set: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compares every document at once, while the demo runs in another terminal
+    Reconcile {
+        /// Makes the index as it should be
+        #[arg(long)]
+        repair: bool,
+    },
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a folder")?;
     std::env::set_current_dir(root)?;
-    let pipeline = Arc::new(pipeline()?);
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] => demo(pipeline).await,
-        ["reconcile"] => compare(&pipeline, Repair::ReportOnly).await,
-        ["reconcile", "--repair"] => compare(&pipeline, Repair::Repair).await,
-        other => bail!("unknown arguments {other:?}; known are: cargo demo, cargo demo reconcile [--repair]"),
+    let arguments = Arguments::parse();
+    let overrides = Overrides::parse(&arguments.set).map_err(|e| anyhow!("{e}"))?;
+    let pipeline = sql::compile_file(Path::new("fixtures/pipeline.sql"), &overrides).map_err(|e| anyhow!(e))?;
+    match arguments.command {
+        None => demo(Arc::new(pipeline)).await,
+        Some(Command::Reconcile { repair: false }) => compare(&pipeline, Repair::ReportOnly).await,
+        Some(Command::Reconcile { repair: true }) => compare(&pipeline, Repair::Repair).await,
     }
-}
-
-fn pipeline() -> Result<Pipeline> {
-    let none = Overrides::parse(&[]).map_err(|e| anyhow!("{e}"))?;
-    sql::compile_file(Path::new("fixtures/pipeline.sql"), &none).map_err(|message| anyhow!(message))
 }
 
 async fn demo(pipeline: Arc<Pipeline>) -> Result<()> {
     let settings = Settings::of(&pipeline).map_err(|e| anyhow!("{e}"))?;
-    let log = PathBuf::from(FOLDER).join("log");
-    std::fs::create_dir_all(&log)?;
-    let mut shop = Shop::open(&log)?;
-    if !log.join("views.jsonl").exists() {
-        println!("writing {FIRST_RECORDS} records of each topic into {}/", log.display());
+    let mut shop = Shop::open(&pipeline)?;
+    if shop.is_new {
+        println!("writing {FIRST_RECORDS} records of each topic");
         for table in 0..TABLES.len() {
             shop.append(table, FIRST_RECORDS)?;
         }
     } else {
-        println!("going on with the data in {FOLDER}/ (delete the folder to begin anew)");
+        println!("going on with the data that is there (delete the folder lockstep-demo to begin anew)");
     }
-    let index =
-        settings.embedded_address.clone().context("fixtures/pipeline.sql sets lockstep.index.embedded.address")?;
-    let (status, archive) = (settings.http_address.clone(), settings.archive_path.display().to_string());
-    println!(
-        "\n  status    http://{status}/v1/status   http://{status}/metrics\n  index     http://{index}/product_dashboard\n  \
-         archive   {archive}/ (Delta Lake)\n\ntry in another terminal:\n  curl 'http://{index}/product_dashboard/_search?size=3&pretty'\n  \
-         curl -H 'content-type: application/json' http://{index}/product_dashboard/_search -d \
-         '{{\"size\":0,\"aggs\":{{\"states\":{{\"terms\":{{\"field\":\"state\"}}}}}}}}'\n  curl -X DELETE http://{index}/product_dashboard/_doc/ID\n  \
-         cargo demo reconcile\n  cargo demo reconcile --repair\n\nCtrl-C ends it and keeps the data.\n"
-    );
+    print_hints(&settings)?;
 
     let (stop, stopped) = watch::channel(false);
+    let status = settings.http_address.clone();
     let running = {
         let (pipeline, stopped) = (pipeline.clone(), stopped.clone());
         tokio::spawn(async move { service::run(pipeline, &settings, stopped).await })
@@ -97,7 +101,21 @@ async fn demo(pipeline: Arc<Pipeline>) -> Result<()> {
     trickling.await??;
     reconciling.abort();
     showing.abort();
-    println!("stopped; everything is kept in {FOLDER}/");
+    println!("stopped; everything is kept, `cargo demo` goes on from here");
+    Ok(())
+}
+
+/// Where to look and what to try.
+fn print_hints(settings: &Settings) -> Result<()> {
+    let index = settings.embedded_address.as_ref().context("the demo runs with lockstep.index.embedded.address")?;
+    let (status, archive) = (&settings.http_address, settings.archive_path.display());
+    println!(
+        "\n  status    http://{status}/v1/status   http://{status}/metrics\n  index     http://{index}/product_dashboard\n  \
+         archive   {archive}/ (Delta Lake)\n\ntry in another terminal:\n  curl 'http://{index}/product_dashboard/_search?size=3&pretty'\n  \
+         curl -H 'content-type: application/json' http://{index}/product_dashboard/_search -d \
+         '{{\"size\":0,\"aggs\":{{\"states\":{{\"terms\":{{\"field\":\"state\"}}}}}}}}'\n  curl -X DELETE http://{index}/product_dashboard/_doc/ID\n  \
+         cargo demo reconcile\n  cargo demo reconcile --repair\n\nCtrl-C ends it and keeps the data.\n"
+    );
     Ok(())
 }
 
@@ -109,17 +127,23 @@ async fn ended<T>(task: &tokio::task::JoinHandle<T>) {
 
 /// The generators of the shop's records and the log that they write.
 struct Shop {
-    log: PathBuf,
+    logs: Vec<PathBuf>,
     generators: Vec<Generator>,
+    /// No log was there.
+    is_new: bool,
 }
 
 impl Shop {
     /// Goes on after the records that the log has.
-    fn open(log: &Path) -> Result<Self> {
-        let mut generators = Vec::new();
+    fn open(pipeline: &Pipeline) -> Result<Self> {
+        let mut shop = Self { logs: Vec::new(), generators: Vec::new(), is_new: true };
         for (name, _) in TABLES {
-            let there = std::fs::read(log.join(format!("{name}.jsonl"))).unwrap_or_default();
-            let records = there.iter().filter(|b| **b == b'\n').count();
+            let table = pipeline.tables.iter().find(|t| t.name == name);
+            let log = table.and_then(|t| t.option("path")).with_context(|| format!("table {name} is a file log"))?;
+            let log = PathBuf::from(log);
+            std::fs::create_dir_all(log.parent().context("a file is in a folder")?)?;
+            shop.is_new &= !log.exists();
+            let records = std::fs::read(&log).unwrap_or_default().iter().filter(|b| **b == b'\n').count();
             let schema = PathBuf::from(format!("fixtures/datagen/{name}.avro"));
             // Products and users come once each before any is changed, so that views find their partners.
             let variation = Variation { start_ms: None, catalogue_once: true };
@@ -127,13 +151,14 @@ impl Shop {
             for _ in 0..records {
                 generator.record()?;
             }
-            generators.push(generator);
+            shop.logs.push(log);
+            shop.generators.push(generator);
         }
-        Ok(Self { log: log.to_owned(), generators })
+        Ok(shop)
     }
 
     fn append(&mut self, table: usize, count: usize) -> Result<()> {
-        let (name, key) = TABLES[table];
+        let (_, key) = TABLES[table];
         let mut lines = Vec::new();
         for _ in 0..count {
             let record = self.generators[table].record()?;
@@ -146,7 +171,7 @@ impl Shop {
                 }
             }
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(self.log.join(format!("{name}.jsonl")))?;
+        let mut file = OpenOptions::new().create(true).append(true).open(&self.logs[table])?;
         Ok(file.write_all(&lines)?)
     }
 }

@@ -277,3 +277,35 @@ async fn a_topic_that_is_made_later_is_waited_for() -> Result<()> {
     expected::assert_equal(&shop.expected()?, &expected::bag(&shop.documents().await?)?);
     stream.terminate(Duration::from_secs(30)).await
 }
+
+#[tokio::test]
+async fn the_demo_runs_is_found_in_lockstep_and_goes_on_after_a_stop() -> Result<()> {
+    let shop = Shop::on_files_not_yet_there()?;
+    let mut before = 0;
+    for _ in 0..2 {
+        let mut demo = shop.demo(&[])?;
+        demo.wait_for_line("documents written", SOON).await?;
+        eventually("there are documents", SOON, async || match shop.index().count(shop.index_name()).await {
+            Ok(count) if count >= 500 => Ok(()),
+            Ok(count) => Err(format!("{count} documents")),
+            Err(error) => Err(format!("{error:#}")),
+        })
+        .await?;
+        let count = shop.index().count(shop.index_name()).await?;
+        assert!(count > before, "{count} documents, {before} before the restart");
+        before = count;
+        eventually("the archive has the first step", SOON, async || {
+            let status = shop.status().await.map_err(|e| e.to_string())?;
+            if status["archived"].as_u64() > Some(0) { Ok(()) } else { Err(status.to_string()) }
+        })
+        .await?;
+        let mut reconcile = shop.demo(&["reconcile"])?;
+        reconcile.expect_exit(0, SOON).await?;
+        assert!(reconcile.output().contains("product_dashboard at step"), "{}", reconcile.output());
+        assert!(reconcile.output().contains("in lockstep"), "{}", reconcile.output());
+        assert!(!reconcile.output().contains(" 0 equal"), "{}", reconcile.output());
+        demo.interrupt(SOON).await?;
+        assert!(demo.output().contains("everything is kept"), "{}", demo.output());
+    }
+    Ok(())
+}

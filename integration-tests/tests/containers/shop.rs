@@ -79,12 +79,20 @@ impl Shop {
 
     /// On files and the embedded index.
     pub fn on_files() -> Result<Self> {
+        let shop = Self::on_files_not_yet_there()?;
+        for (table, _) in TABLES {
+            std::fs::File::create(shop.log(table))?;
+        }
+        Ok(shop)
+    }
+
+    /// On the embedded index and files that somebody else will make.
+    pub fn on_files_not_yet_there() -> Result<Self> {
         let address = format!("127.0.0.1:{}", free_port()?);
         let index = Index::new(&format!("http://{address}"))?;
         let mut shop = Self::new(Text::Keyed, index, "product_dashboard".to_owned())?;
         for (table, _) in TABLES {
             let path = shop.log(table);
-            std::fs::File::create(&path)?;
             shop.set(&format!("{table}.path"), &path.display().to_string());
         }
         shop.set("product_dashboard.hosts", &format!("http://{address}"));
@@ -237,9 +245,17 @@ impl Shop {
     /// Starts one of the programs on this pipeline: its command, and what comes after the pipeline.
     fn program(&self, name: &str, command: &[&str]) -> Result<Program> {
         let path = self.path().display().to_string();
+        self.start_program(name, &[command, &[&path]].concat())
+    }
+
+    /// Starts the demo on this pipeline's files and ports.
+    pub fn demo(&self, command: &[&str]) -> Result<Program> {
+        self.start_program("demo", command)
+    }
+
+    fn start_program(&self, name: &str, arguments: &[&str]) -> Result<Program> {
         let settings: Vec<String> = self.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut arguments: Vec<&str> = command.to_vec();
-        arguments.push(&path);
+        let mut arguments = arguments.to_vec();
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         Program::start(name, &arguments, self.folder.path())
     }
