@@ -1,6 +1,7 @@
 //! One reconcile: cut, recompute, scan, compare, and repair where asked.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lockstep_shared::archive::{Archive, Note};
@@ -75,7 +76,7 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
         return Err(ReconcileError::NoIndex);
     }
     // Asked before the archive is read: what the index has acknowledged by then is in it when it is scanned.
-    let acknowledged = acknowledged(&settings.http_address).await;
+    let acknowledged = acknowledged(&settings).await;
     let (archived, notes) = archived(pipeline, &settings).await?;
     let cut = acknowledged.map_or(archived, |acknowledged| acknowledged.min(archived));
     let mut reports = Vec::with_capacity(sinks.len());
@@ -110,16 +111,19 @@ async fn archived(pipeline: &Pipeline, settings: &Settings) -> Result<(Step, BTr
     Ok((notes.values().map(|note| note.step).min().unwrap_or_default(), notes))
 }
 
-/// The last step whose documents the index has, as a running stream says; `None` where none runs, which must then have
-/// written all that is archived.
-async fn acknowledged(address: &str) -> Option<Step> {
+/// The last step whose documents the index has, as the running stream says; `None` where none runs, which must then have
+/// written all that is archived. A stream that fills another archive is somebody else's.
+async fn acknowledged(settings: &Settings) -> Option<Step> {
     #[derive(serde::Deserialize)]
     struct Status {
+        archive: PathBuf,
         acknowledged: Step,
     }
     let client = reqwest::Client::builder().timeout(STATUS_PATIENCE).no_proxy().build().ok()?;
-    let answer = client.get(format!("http://{address}/v1/status")).send().await.ok()?;
-    answer.json::<Status>().await.ok().map(|status| status.acknowledged)
+    let answer = client.get(format!("http://{}/v1/status", settings.http_address)).send().await.ok()?;
+    let status = answer.json::<Status>().await.ok()?;
+    let is_ours = status.archive.canonicalize().ok()? == settings.archive_path.canonicalize().ok()?;
+    is_ours.then_some(status.acknowledged)
 }
 
 async fn expected(
@@ -157,9 +161,7 @@ async fn leave_out_deleted_since(
     compared: &mut Compared,
 ) -> Result<(), ReconcileError> {
     let is_missing = |d: &Difference| matches!(d, Difference::Missing { .. });
-    if !compared.differences.iter().any(is_missing)
-        || acknowledged(&settings.http_address).await.is_none_or(|now| now <= cut)
-    {
+    if !compared.differences.iter().any(is_missing) || acknowledged(settings).await.is_none_or(|now| now <= cut) {
         return Ok(());
     }
     // What the index held when it was scanned is in the archive one commit later.

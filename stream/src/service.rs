@@ -92,7 +92,11 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), ServiceError> {
     let status = Arc::new(Status::default());
-    status.update(|s| s.phase = "recovering");
+    let archive_path = std::path::absolute(&settings.archive_path).unwrap_or_else(|_| settings.archive_path.clone());
+    status.update(|s| {
+        s.phase = "recovering";
+        s.archive = archive_path;
+    });
     let (journal, recorded) = Journal::open(&settings.state_path)?;
     let _http = http::serve(&settings.http_address, status.clone()).await?;
     let embedded = match &settings.embedded_address {

@@ -1,6 +1,7 @@
 //! What the service knows of itself, for people (`/v1/status`), for machines (`/metrics`) and for whoever waits.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lockstep_shared::coordinates::Step;
@@ -38,6 +39,8 @@ pub struct DeadLetter {
 pub struct Snapshot {
     /// Where the service is: `recovering`, `replaying`, `live`, `stopping`.
     pub phase: &'static str,
+    /// The archive's folder, by which others know that they ask the right stream.
+    pub archive: PathBuf,
     /// The last step cut.
     pub step: Step,
     /// The last step that the index has acknowledged.

@@ -144,3 +144,19 @@ async fn l6_a_repair_never_overwrites_what_the_live_writer_wrote_since() -> Resu
     assert_eq!(repaired.source, damaged.source);
     Ok(())
 }
+
+#[tokio::test]
+async fn another_pipelines_stream_at_the_status_address_is_not_believed() -> Result<()> {
+    let mut shop = Shop::on_files()?;
+    fill(&mut shop).await?;
+    let mut stream = shop.start_live().await?;
+    shop.caught_up_and_archived().await?;
+    // Its own stream is reached at an address where another one, which has acknowledged nothing, answers.
+    let other = Shop::on_files()?;
+    let mut other_stream = other.start_live().await?;
+    shop.set("lockstep.http.address", other.address().trim_start_matches("http://"));
+    let certificate = shop.reconcile(&[], 0).await?;
+    assert_eq!(certificate["sinks"][0]["equal"], json!(shop.expected()?.len()), "{certificate:#}");
+    other_stream.terminate(SOON).await?;
+    stream.terminate(SOON).await
+}
