@@ -3,6 +3,7 @@
 //! What cannot be read is a value, [`Content::Rejected`], with the column, what was found and what was expected. A field
 //! that is missing or `null` is NULL; one that the table does not declare is ignored and counted.
 
+use std::fmt;
 use std::sync::Arc;
 
 use lockstep_shared::functions::cast;
@@ -11,7 +12,8 @@ use lockstep_shared::plan::{Column, Table};
 use lockstep_shared::text;
 use lockstep_shared::types::DataType;
 use lockstep_shared::value::{Row, Value};
-use serde_json::{Map, Value as Json};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value as Json;
 
 use crate::record::RawRecord;
 
@@ -68,23 +70,28 @@ impl Decoder {
         }
         let text =
             std::str::from_utf8(value).map_err(|e| format!("the value is not UTF-8 at byte {}", e.valid_up_to()))?;
-        let json: Json = serde_json::from_str(text).map_err(|e| format!("the value is not JSON: {e}"))?;
-        let Json::Object(fields) = json else {
-            return Err(format!("the value is {}; expected a JSON object", shown(&json)));
-        };
-        let mut row = self.row(&fields)?;
+        let Fields { found, unknown } = self.fields(text)?;
+        let columns = self.table.columns.iter().zip(found);
+        let mut row = columns.map(|(column, json)| field(column, json)).collect::<Result<Vec<Value>, String>>()?;
         self.check_key(&mut row, key)?;
         if let Some(column) =
             self.table.columns.iter().zip(&row).find(|(c, v)| !c.nullable && v.is_null()).map(|(c, _)| c)
         {
             return Err(format!("column {} is missing; expected {} NOT NULL", column.name, column.data_type));
         }
-        let known = self.table.columns.iter().filter(|c| fields.contains_key(&c.name)).count();
-        Ok(Decoded { content: Content::Row(Row::from(row)), unknown_fields: (fields.len() - known) as u64 })
+        Ok(Decoded { content: Content::Row(Row::from(row)), unknown_fields: unknown })
     }
 
-    fn row(&self, fields: &Map<String, Json>) -> Result<Vec<Value>, String> {
-        self.table.columns.iter().map(|column| field(column, fields.get(&column.name))).collect()
+    /// The fields of a JSON object, in one pass and without those that the table does not declare.
+    fn fields(&self, text: &str) -> Result<Fields, String> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let fields = FieldsOf(&self.table).deserialize(&mut deserializer);
+        fields.and_then(|fields| deserializer.end().map(|()| fields)).map_err(|error| {
+            match serde_json::from_str::<Json>(text) {
+                Ok(json) => format!("the value is {}; expected a JSON object", shown(&json)),
+                Err(_) => format!("the value is not JSON: {error}"),
+            }
+        })
     }
 
     /// A row of the table's width with the key's columns.
@@ -97,7 +104,8 @@ impl Decoder {
                 return Err(format!("the key is {}; expected a JSON object with the key columns", shown(&json)));
             };
             for column in &self.table.key {
-                row[*column] = field(&self.table.columns[*column], fields.get(&self.table.columns[*column].name))?;
+                let declared = &self.table.columns[*column];
+                row[*column] = field(declared, fields.get(&declared.name).cloned().unwrap_or_default())?;
             }
         } else {
             let column = &self.table.columns[self.table.key[0]];
@@ -148,10 +156,74 @@ impl Decoder {
     }
 }
 
-fn field(column: &Column, json: Option<&Json>) -> Result<Value, String> {
-    let Some(json) = json.filter(|json| !json.is_null()) else { return Ok(Value::Null) };
-    read(column.data_type, json)
-        .ok_or_else(|| format!("column {} is {}; expected {}", column.name, shown(json), column.data_type))
+/// The fields of an object, by the table's columns; what is missing is `null`.
+struct Fields {
+    found: Vec<Json>,
+    /// How many the table does not declare.
+    unknown: u64,
+}
+
+struct FieldsOf<'t>(&'t Table);
+
+impl<'de> DeserializeSeed<'de> for FieldsOf<'_> {
+    type Value = Fields;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Fields, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FieldsOf<'_> {
+    type Value = Fields;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let mut fields = Fields { found: vec![Json::Null; self.0.columns.len()], unknown: 0 };
+        while let Some(column) = map.next_key_seed(ColumnNamed(self.0))? {
+            match column {
+                Some(column) => fields.found[column] = map.next_value()?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                    fields.unknown += 1;
+                }
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// A field's name as the column of that name.
+struct ColumnNamed<'t>(&'t Table);
+
+impl<'de> DeserializeSeed<'de> for ColumnNamed<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for ColumnNamed<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a field's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Option<usize>, E> {
+        Ok(self.0.columns.iter().position(|column| column.name == name))
+    }
+}
+
+fn field(column: &Column, json: Json) -> Result<Value, String> {
+    if json.is_null() {
+        return Ok(Value::Null);
+    }
+    read(column.data_type, &json)
+        .ok_or_else(|| format!("column {} is {}; expected {}", column.name, shown(&json), column.data_type))
 }
 
 fn read(data_type: DataType, json: &Json) -> Option<Value> {
