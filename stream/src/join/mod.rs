@@ -11,10 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lockstep_shared::history::{Content, HistoryRecord};
-use lockstep_shared::identity::{DocumentId, IdentifiedRow, document_id, key_of};
+use lockstep_shared::identity::{DocumentId, IdentifiedRow, document_id};
 use lockstep_shared::plan::{ColumnRef, Expression, JoinKind, Pipeline, Sink};
 use lockstep_shared::value::Value;
 
+use rustc_hash::{FxHashMap, FxHashSet};
 use table::{IndexNumber, Slot, TableState};
 
 /// What becomes of a document.
@@ -64,9 +65,9 @@ type Documents = BTreeMap<DocumentId, Vec<Value>>;
 /// What one step has touched in one sink.
 #[derive(Default)]
 struct Touched {
-    roots: BTreeSet<Slot>,
-    before: Documents,
-    between: BTreeSet<DocumentId>,
+    roots: FxHashSet<Slot>,
+    before: FxHashMap<DocumentId, Vec<Value>>,
+    between: FxHashSet<DocumentId>,
 }
 
 impl Join {
@@ -140,12 +141,12 @@ impl Join {
 
     /// The row that goes and the row that comes.
     fn effect(&self, record: &HistoryRecord) -> (Option<Slot>, Option<IdentifiedRow>) {
-        let table = &self.pipeline.tables[record.table.0];
         let state = &self.tables[record.table.0];
-        let existing = |row: &[Value]| if table.is_keyed() { state.slot_of_key(&key_of(table, row)) } else { None };
         match &record.content {
-            Content::Row(row) => (existing(row), Some(IdentifiedRow { place: record.place, row: state.trimmed(row) })),
-            Content::Delete(key) => (existing(key), None),
+            Content::Row(row) => {
+                (state.slot_of_key(row), Some(IdentifiedRow { place: record.place, row: state.trimmed(row) }))
+            }
+            Content::Delete(key) => (state.slot_of_key(key), None),
             Content::Rejected(_) => (None, None),
         }
     }
@@ -177,11 +178,10 @@ impl Join {
         let Some(step) = &self.steps[sink][number] else { return };
         let table = self.pipeline.sinks[sink].query.inputs[step.parent].table;
         let parents = &self.tables[table.0];
-        let key: Vec<Value> = step.own.iter().map(|column| row.row[*column].clone()).collect();
-        for slot in parents.find(step.backward, &key) {
+        for (slot, parent) in parents.find(step.backward, step.own.iter().map(|column| &row.row[*column])) {
             if step.parent == 0 {
-                roots.insert(*slot);
-            } else if let Some(parent) = parents.get(*slot) {
+                roots.insert(slot);
+            } else {
                 self.walk_back(sink, step.parent, parent, roots);
             }
         }
@@ -196,22 +196,24 @@ impl Join {
         }
     }
 
+    /// What the touched documents have become, ordered by id.
     fn net(&self, sink: usize, touched: Touched, transients: Transients) -> Vec<Change> {
-        let mut after = Documents::new();
-        for root in &touched.roots {
+        let Touched { roots, mut before, mut between } = touched;
+        let mut changes = Vec::new();
+        for root in &roots {
             self.expand(sink, *root, &mut |id, values| {
-                let other = after.insert(id, values);
-                assert!(other.is_none(), "one document comes from one joined row");
+                let unchanged = before.remove(&id).is_some_and(|old| old == values);
+                between.remove(&id);
+                if !unchanged || transients == Transients::Delete {
+                    changes.push(Change { sink, id, document: Some(values) });
+                }
             });
         }
-        let mut ids: BTreeSet<DocumentId> = touched.before.keys().chain(after.keys()).cloned().collect();
-        if transients == Transients::Delete {
-            ids.extend(touched.between);
-        }
-        ids.into_iter()
-            .filter(|id| transients == Transients::Delete || touched.before.get(id) != after.get(id))
-            .map(|id| Change { sink, document: after.get(&id).cloned(), id })
-            .collect()
+        between.extend(before.into_keys());
+        changes.extend(between.into_iter().map(|id| Change { sink, id, document: None }));
+        changes.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        assert!(changes.windows(2).all(|pair| pair[0].id != pair[1].id), "one document comes from one joined row");
+        changes
     }
 
     /// Gives every document of a root.
@@ -237,10 +239,10 @@ impl Join {
             return self.give(definition, joined, give);
         };
         let input = &definition.query.inputs[number];
-        let key: Vec<Value> = step.probes.iter().map(|c| column(joined, *c).clone()).collect();
-        let state = &self.tables[input.table.0];
+        // The values of the rows joined so far, without borrowing the list that grows below.
+        let key: Vec<&'a Value> = step.probes.iter().map(|c| column(joined, *c)).collect();
         let mut found = false;
-        for partner in state.find(step.forward, &key).iter().filter_map(|slot| state.get(*slot)) {
+        for (_, partner) in self.tables[input.table.0].find(step.forward, key.iter().copied()) {
             if passes(input.filter.as_ref(), partner) {
                 found = true;
                 joined.push(Some(partner));
