@@ -6,9 +6,10 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::containers::fresh_name;
 use crate::eventually;
@@ -38,16 +39,30 @@ pub enum Signal {
     Continue,
 }
 
-/// The file of one of our programs, as cargo put it beside the test that is running.
+/// The file of one of our programs, built from the sources as they are now.
 pub fn binary(name: &str) -> Result<PathBuf> {
+    static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let folder = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    let folder = folder.as_ref().map_err(|error| anyhow!("the programs cannot be built: {error}"))?;
+    Ok(folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
+}
+
+/// Builds the programs where the running test was built: `cargo test` alone does not, or leaves old ones. Where they are
+/// fresh, this takes a moment. Gives their folder.
+fn build() -> Result<PathBuf> {
     let test = std::env::current_exe().context("the path of the running test")?;
-    // Tests are in `deps` and `examples` below the folder of the programs.
+    // Tests are in `deps` below the folder of the programs, which is named after the profile.
     let folder = test.ancestors().nth(2).context("the running test has no folder above its own")?;
-    let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    if !path.is_file() {
-        bail!("{name} is not built: run `cargo build --workspace` first (looked for {})", path.display());
+    let target = folder.parent().context("the programs' folder is in the target folder")?;
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--workspace", "--quiet", "--target-dir"]).arg(target);
+    cargo.args(folder.ends_with("release").then_some("--release"));
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    let output = cargo.output().context("cargo")?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(path)
+    Ok(folder.to_owned())
 }
 
 impl Program {
