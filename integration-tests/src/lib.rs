@@ -10,6 +10,7 @@ pub mod index;
 pub mod proxy;
 pub mod processes;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -17,6 +18,14 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// Pause between two looks: short enough to cost a test nothing, long enough to leave two cores to the servers.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The checkout that is tested. Asked when it runs, not when it was compiled: checkouts that share build output share
+/// test binaries.
+pub fn workspace() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let package = package.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    package.parent().map(Path::to_owned).unwrap_or(package)
+}
 
 /// Polls until `probe` succeeds and returns its value.
 ///

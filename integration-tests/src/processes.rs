@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::containers::fresh_name;
-use crate::eventually;
+use crate::{eventually, workspace};
 
 /// How much of a program's output an error repeats.
 const LOG_TAIL_LINES: usize = 40;
@@ -54,10 +54,19 @@ fn build() -> Result<PathBuf> {
     // Tests are in `deps` below the folder of the programs, which is named after the profile.
     let folder = test.ancestors().nth(2).context("the running test has no folder above its own")?;
     let target = folder.parent().context("the programs' folder is in the target folder")?;
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = Command::new("cargo");
+    // What cargo told the test about its package is nothing that a build may see: build scripts would run again, and
+    // hundreds of crates with them.
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_BIN_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&variable);
+        }
+    }
+    cargo.env_remove("CARGO").env_remove("LD_LIBRARY_PATH");
     cargo.args(["build", "--workspace", "--quiet", "--target-dir"]).arg(target);
     cargo.args(folder.ends_with("release").then_some("--release"));
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    cargo.current_dir(workspace()).stdin(Stdio::null());
     let output = cargo.output().context("cargo")?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr));

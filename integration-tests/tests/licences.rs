@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use lockstep_integration_tests::workspace;
 use serde_json::Value;
 
 /// The licences of `deny.toml`: the quoted texts of its list.
@@ -26,11 +27,11 @@ fn is_met(expression: &str, allowed: &[String]) -> bool {
 
 #[test]
 fn every_package_has_an_allowed_licence_and_comes_from_the_registry() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = workspace();
     let version = Command::new("rustc").arg("-vV").current_dir(&root).output()?;
     let version = String::from_utf8(version.stdout)?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names its host")?;
-    let metadata = Command::new(env!("CARGO"))
+    let metadata = Command::new("cargo")
         .args(["metadata", "--offline", "--format-version", "1", "--filter-platform", host])
         .current_dir(&root)
         .output()?;

@@ -1,8 +1,9 @@
 //! The house's rules that no compiler knows: every file says what it is and stays short, dependencies point one way, and
 //! the README names what the code has.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use lockstep_integration_tests::workspace;
 use lockstep_shared::functions::Function;
 use lockstep_shared::sql::settings::SETTINGS;
 
@@ -25,16 +26,12 @@ const BOUNDARIES: [(&str, &[&str]); 9] = [
 /// Words that say that something is not done.
 const UNDONE: [&str; 4] = ["TODO", "FIXME", "XXX", "HACK"];
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
 /// The Rust files below a folder, or the file itself; the path as the rules write it, and the text.
 fn sources(below: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::from(below)];
     while let Some(path) = open.pop() {
-        let there = root().join(&path);
+        let there = workspace().join(&path);
         if there.is_dir() {
             let entries = std::fs::read_dir(&there).into_iter().flatten().flatten();
             open.extend(entries.map(|entry| path.join(entry.file_name())));
@@ -98,7 +95,7 @@ fn dependencies_point_one_way() {
 
 #[test]
 fn the_readme_names_every_setting_and_function() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap_or_default();
+    let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap_or_default();
     for setting in SETTINGS {
         let default = if setting.default.is_empty() { "off".to_owned() } else { format!("`{}`", setting.default) };
         let line = format!("| `{}` | {default} | {} |", setting.name, setting.meaning);
@@ -111,11 +108,11 @@ fn the_readme_names_every_setting_and_function() {
 
 #[test]
 fn what_the_readme_links_to_is_there() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap_or_default();
+    let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap_or_default();
     let links: Vec<&str> =
         readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|l| !l.contains("://")).collect();
     assert!(links.len() > 10, "the README links to its tests");
     for link in links {
-        assert!(root().join(link).exists(), "the README links to {link}, which is not there");
+        assert!(workspace().join(link).exists(), "the README links to {link}, which is not there");
     }
 }

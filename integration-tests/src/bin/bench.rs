@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use lockstep_integration_tests::containers::{free_port, fresh_name};
 use lockstep_integration_tests::kafka::{Kafka, Record};
+use lockstep_integration_tests::workspace;
 use lockstep_stream::feed::ingest::pair;
 
 /// Records sent to Kafka at a time.
@@ -195,7 +196,7 @@ async fn run(arguments: &Arguments, events: usize, sets: &[String]) -> Result<()
     ensure!(program.is_file(), "{} is not built", program.display());
     let begin = Instant::now();
     let mut command = Command::new(program);
-    command.arg("run").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/pipeline.sql"));
+    command.arg("run").arg(workspace().join("fixtures/pipeline.sql"));
     command.args(sets.iter().flat_map(|set| ["--set", set])).stdin(Stdio::null());
     let stream = Stream(command.spawn()?);
     let written = wait(port, events).await?;

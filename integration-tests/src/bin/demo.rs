@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use clap::{Parser, Subcommand};
 use lockstep_batch::reconcile::{Options, Repair, reconcile};
+use lockstep_integration_tests::workspace;
 use lockstep_shared::plan::Pipeline;
 use lockstep_shared::sql::{self, Overrides, settings::Settings};
 use lockstep_stream::feed::generator::{Generator, Variation};
@@ -58,8 +59,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a folder")?;
-    std::env::set_current_dir(root)?;
+    std::env::set_current_dir(workspace())?;
     let arguments = Arguments::parse();
     let overrides = Overrides::parse(&arguments.set).map_err(|e| anyhow!("{e}"))?;
     let pipeline = sql::compile_file(Path::new("fixtures/pipeline.sql"), &overrides).map_err(|e| anyhow!(e))?;

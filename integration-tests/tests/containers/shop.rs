@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lockstep_integration_tests::containers::{free_port, fresh_name};
-use lockstep_integration_tests::eventually;
 use lockstep_integration_tests::index::{Document, Index};
 use lockstep_integration_tests::kafka::{Kafka, Record};
 use lockstep_integration_tests::processes::Program;
+use lockstep_integration_tests::{eventually, workspace};
 use lockstep_stream::feed::generator::{Generator, Variation};
 use lockstep_stream::feed::ingest::pair;
 use serde_json::Value;
@@ -362,5 +362,5 @@ impl Shop {
 
 /// A file of `fixtures/`.
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name)
+    workspace().join("fixtures").join(name)
 }
