@@ -341,8 +341,8 @@ fn writes(commands: &[Command]) -> Vec<(Step, &[Change])> {
     commands
         .iter()
         .filter_map(|command| match command {
-            Command::Write { step, changes } => Some((*step, changes.as_slice())),
-            Command::Journal(_) | Command::Archive { .. } => None,
+            Command::Write(work) => Some((work.step, work.changes.as_slice())),
+            Command::Journal(_) | Command::Archive(_) => None,
         })
         .collect()
 }
@@ -384,12 +384,12 @@ proptest! {
         let (pipeline, log) = (Arc::new(pipeline(&shape)), log(&shape, &drawn));
         let mut places: BTreeMap<Channel, Vec<Place>> = BTreeMap::new();
         for command in run(core(&pipeline, Beginning::default()), log.clone(), &schedule) {
-            let Command::Archive { records, positions, .. } = command else { continue };
-            for (table, record) in records {
+            let Command::Archive(work) = command else { continue };
+            for (table, record) in work.records {
                 let channel = Channel { table, partition: record.place.partition };
                 places.entry(channel).or_default().push(record.place);
             }
-            for (channel, position) in positions {
+            for (channel, position) in work.positions {
                 let next = log[&channel].iter().find(|r| !places.get(&channel).is_some_and(|p| p.contains(&r.place)));
                 prop_assert!(next.is_none_or(|record| record.place.offset >= position), "{position} skips {next:?}");
             }

@@ -13,8 +13,10 @@ use lockstep_shared::coordinates::{Channel, Offset, OffsetRange, Step, TableId};
 use lockstep_shared::history::{Content, HistoryRecord};
 use lockstep_shared::plan::Pipeline;
 
+use crate::commit;
 use crate::decode::Decoder;
-use crate::join::{Change, Join, Transients};
+use crate::group;
+use crate::join::{Join, Transients};
 use crate::journal::{Boundary, Taken};
 use crate::record::RawRecord;
 
@@ -24,21 +26,9 @@ pub enum Command {
     /// The boundary goes to disk before the commands after it.
     Journal(Boundary),
     /// The changes of a step go to the sinks.
-    Write {
-        /// The step.
-        step: Step,
-        /// Its net changes; may be empty.
-        changes: Vec<Change>,
-    },
+    Write(group::Work),
     /// The records of a step go to the archive.
-    Archive {
-        /// The step.
-        step: Step,
-        /// Its records.
-        records: Vec<(TableId, ArchivedRecord)>,
-        /// Where each partition that it touched stands now.
-        positions: Vec<(Channel, Offset)>,
-    },
+    Archive(commit::Work),
 }
 
 /// Counts since the start, by table.
@@ -279,13 +269,13 @@ impl Core {
         }
         history.sort_by_key(HistoryRecord::order);
         self.step = boundary.step;
-        commands.push(Command::Archive { step: boundary.step, records: archived, positions });
+        commands.push(Command::Archive(commit::Work { step: boundary.step, records: archived, positions }));
         if boundary.step <= self.acknowledged {
             self.join.load(&history);
         } else {
             let transients = self.transients();
             let changes = self.join.apply(&history, transients);
-            commands.push(Command::Write { step: boundary.step, changes });
+            commands.push(Command::Write(group::Work { step: boundary.step, changes }));
         }
     }
 

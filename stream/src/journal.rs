@@ -32,20 +32,88 @@ pub struct Boundary {
     pub taken: Vec<Taken>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+/// A line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Entry {
+pub enum Entry {
+    /// A step's boundary.
     Step(Boundary),
+    /// The index has everything up to this step.
     Acknowledged(Step),
 }
 
-/// What a journal held when it was opened.
-#[derive(Clone, Debug, Default)]
+impl Entry {
+    /// The line, with its end.
+    #[must_use]
+    pub fn to_line(&self) -> Vec<u8> {
+        let json =
+            serde_json::to_string(self).unwrap_or_else(|e| unreachable!("numbers and names are always JSON: {e}"));
+        format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes()
+    }
+
+    fn from_line(text: &[u8]) -> Result<Self, String> {
+        let text = text.strip_suffix(b"\n").ok_or("the line has no end")?;
+        let (sum, json) = text.split_at_checked(9).ok_or("the line is too short")?;
+        let expected = format!("{:08x} ", crc32fast::hash(json));
+        if sum != expected.as_bytes() {
+            return Err("the checksum is wrong".into());
+        }
+        serde_json::from_slice(json).map_err(|e| format!("not an entry: {e}"))
+    }
+}
+
+/// What a journal holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// The boundaries, ascending.
     pub steps: Vec<Boundary>,
     /// The last step that the index is known to have acknowledged.
     pub acknowledged: Step,
+}
+
+/// A line that is damaged and is not the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl Recorded {
+    /// What the bytes record, and how many of them are sound: a torn last line is not.
+    ///
+    /// # Errors
+    /// Where a line before the last is damaged.
+    pub fn parse(bytes: &[u8]) -> Result<(Self, usize), Damage> {
+        let mut acknowledged = Step::ZERO;
+        let mut steps: BTreeMap<Step, Boundary> = BTreeMap::new();
+        let mut sound = 0;
+        for (number, text) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
+            match Entry::from_line(text) {
+                Ok(Entry::Step(boundary)) => {
+                    steps.insert(boundary.step, boundary);
+                }
+                Ok(Entry::Acknowledged(step)) => acknowledged = acknowledged.max(step),
+                Err(_) if sound + text.len() == bytes.len() => break,
+                Err(reason) => return Err(Damage { line: number + 1, reason }),
+            }
+            sound += text.len();
+        }
+        Ok((Self { steps: steps.into_values().collect(), acknowledged }, sound))
+    }
+
+    /// A journal that holds this and nothing more.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let steps = self.steps.iter().map(|boundary| Entry::Step(boundary.clone()));
+        [Entry::Acknowledged(self.acknowledged)].into_iter().chain(steps).flat_map(|entry| entry.to_line()).collect()
+    }
+
+    /// Drops the boundaries of steps that the archive has.
+    pub fn forget(&mut self, archived: Step) {
+        self.steps.retain(|boundary| boundary.step > archived);
+    }
 }
 
 /// An open journal. The file's lock keeps a second process out as long as this lives.
@@ -108,7 +176,8 @@ impl Journal {
         lock.try_lock().map_err(|_| JournalError::InUse { folder: folder.to_owned() })?;
         let file = OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(disk("open", &path))?;
         let bytes = fs::read(&path).map_err(disk("read", &path))?;
-        let (recorded, sound_bytes) = parse(&path, &bytes)?;
+        let (recorded, sound_bytes) = Recorded::parse(&bytes)
+            .map_err(|Damage { line, reason }| JournalError::Damaged { path: path.clone(), line, reason })?;
         if sound_bytes < bytes.len() {
             file.set_len(sound_bytes as u64).map_err(disk("cut", &path))?;
             file.sync_data().map_err(disk("sync", &path))?;
@@ -133,20 +202,17 @@ impl Journal {
         self.write(&Entry::Acknowledged(step))
     }
 
-    /// Replaces the file by one that holds only the boundaries after `archived`, and the last acknowledgement.
+    /// Replaces the file by one that holds this.
     ///
     /// # Errors
     /// Where the disk fails; the old journal is whole then.
-    pub fn forget(&mut self, recorded: &Recorded, archived: Step) -> Result<(), JournalError> {
+    pub fn replace(&mut self, recorded: &Recorded) -> Result<(), JournalError> {
         let fresh = self.path.with_extension("new");
         let failed = |action| {
             let path = fresh.clone();
             move |source| JournalError::Disk { action, path, source }
         };
-        let mut bytes = line(&Entry::Acknowledged(recorded.acknowledged));
-        for boundary in recorded.steps.iter().filter(|b| b.step > archived) {
-            bytes.extend(line(&Entry::Step(boundary.clone())));
-        }
+        let bytes = recorded.to_bytes();
         let mut file = File::create(&fresh).map_err(failed("create"))?;
         file.write_all(&bytes).map_err(failed("write"))?;
         file.sync_all().map_err(failed("sync"))?;
@@ -156,47 +222,12 @@ impl Journal {
     }
 
     fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
-        self.file.write_all(&line(entry)).map_err(|source| JournalError::Disk {
+        self.file.write_all(&entry.to_line()).map_err(|source| JournalError::Disk {
             action: "write",
             path: self.path.clone(),
             source,
         })
     }
-}
-
-fn line(entry: &Entry) -> Vec<u8> {
-    let json = serde_json::to_string(entry).unwrap_or_else(|e| unreachable!("numbers and names are always JSON: {e}"));
-    format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes()
-}
-
-/// What the bytes record, and how many of them are sound.
-fn parse(path: &Path, bytes: &[u8]) -> Result<(Recorded, usize), JournalError> {
-    let mut recorded = Recorded::default();
-    let mut steps: BTreeMap<Step, Boundary> = BTreeMap::new();
-    let mut sound = 0;
-    for (number, text) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
-        match entry(text) {
-            Ok(Entry::Step(boundary)) => {
-                steps.insert(boundary.step, boundary);
-            }
-            Ok(Entry::Acknowledged(step)) => recorded.acknowledged = recorded.acknowledged.max(step),
-            Err(_) if sound + text.len() == bytes.len() => break,
-            Err(reason) => return Err(JournalError::Damaged { path: path.to_owned(), line: number + 1, reason }),
-        }
-        sound += text.len();
-    }
-    recorded.steps = steps.into_values().collect();
-    Ok((recorded, sound))
-}
-
-fn entry(text: &[u8]) -> Result<Entry, String> {
-    let text = text.strip_suffix(b"\n").ok_or("the line has no end")?;
-    let (sum, json) = text.split_at_checked(9).ok_or("the line is too short")?;
-    let expected = format!("{:08x} ", crc32fast::hash(json));
-    if sum != expected.as_bytes() {
-        return Err("the checksum is wrong".into());
-    }
-    serde_json::from_slice(json).map_err(|e| format!("not an entry: {e}"))
 }
 
 #[cfg(test)]

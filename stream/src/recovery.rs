@@ -14,111 +14,146 @@ use lockstep_shared::history::HistoryRecord;
 use lockstep_shared::plan::Pipeline;
 
 use crate::core::{Beginning, Core, Limits, Memory};
-use crate::join::{Change, Join, Transients};
-use crate::journal::Recorded;
+use crate::group::Work;
+use crate::join::{Join, Transients};
+use crate::journal::{Boundary, Recorded};
 
-/// The state to go on from.
-pub struct Recovered {
-    /// The machine, with everything archived in its join.
-    pub core: Core,
-    /// The archive of each table, open.
-    pub tables: Vec<TableArchive>,
-    /// Where each source is to be read from; partitions that are not here from their beginning.
-    pub positions: BTreeMap<Channel, Offset>,
-    /// Changes that the index may lack, to be sent again.
-    pub again: Vec<(Step, Vec<Change>)>,
-    /// The last step that every table's archive has.
-    pub archived: Step,
-    /// The last step that the index has acknowledged.
-    pub acknowledged: Step,
+/// What archive and journal say of the last run.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    notes: Vec<Note>,
+    recorded: Recorded,
+    memory: Memory,
+    archived: Step,
+    acknowledged: Step,
+    upto: Step,
 }
 
-/// Reads the archive and brings the join to where the last run left it.
+/// The state to go on from.
+pub struct Resumed {
+    /// The machine, with everything archived in its join.
+    pub core: Core,
+    /// Where each source is to be read from; partitions that are not here from their beginning.
+    pub positions: BTreeMap<Channel, Offset>,
+    /// Steps whose changes the index may lack, to be sent again.
+    pub again: Vec<Work>,
+}
+
+impl Standing {
+    /// From the last note of each table and the journal.
+    #[must_use]
+    pub fn new(notes: Vec<Note>, recorded: Recorded) -> Self {
+        let steps = || notes.iter().map(|n| n.step);
+        let archived = steps().min().unwrap_or_default();
+        let latest = steps().max().unwrap_or_default();
+        let acknowledged =
+            notes.iter().map(|n| n.acknowledged).chain([recorded.acknowledged]).max().unwrap_or_default();
+        let forgotten = recorded.steps.is_empty() && recorded.acknowledged == Step::ZERO;
+        let memory = if forgotten && latest > Step::ZERO { Memory::Lost } else { Memory::Whole };
+        let upto = match memory {
+            Memory::Whole => archived,
+            Memory::Lost => latest,
+        };
+        Self { notes, recorded, memory, archived, acknowledged, upto }
+    }
+
+    /// The last step that every table's archive has.
+    #[must_use]
+    pub fn archived(&self) -> Step {
+        self.archived
+    }
+
+    /// The last step that the index has acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self) -> Step {
+        self.acknowledged
+    }
+
+    /// The last step of a table that is taken from its archive.
+    #[must_use]
+    pub fn upto(&self, table: TableId) -> Step {
+        self.notes[table.0].step.min(self.upto)
+    }
+
+    /// Brings a join to where the last run left it. `history` is what each table's archive holds up to [`Self::upto`], in
+    /// any order.
+    #[must_use]
+    pub fn resume(self, pipeline: &Arc<Pipeline>, mut history: Vec<HistoryRecord>, limits: Limits) -> Resumed {
+        history.sort_by_key(HistoryRecord::order);
+        let mut join = Join::new(pipeline.clone());
+        let again = self.bring_up(&mut join, &history);
+        let journaled = match self.memory {
+            Memory::Whole => self.recorded.steps.iter().filter(|b| b.step > self.archived).cloned().collect(),
+            Memory::Lost => VecDeque::new(),
+        };
+        let step = match self.memory {
+            Memory::Whole => self.upto,
+            Memory::Lost => self.upto.end_of_epoch(),
+        };
+        let positions = self.positions(pipeline, &journaled);
+        let Self { memory, acknowledged, .. } = self;
+        let beginning = Beginning { step, journaled, positions: positions.clone(), acknowledged, memory };
+        Resumed { core: Core::new(pipeline.clone(), join, limits, beginning), positions, again }
+    }
+
+    fn bring_up(&self, join: &mut Join, history: &[HistoryRecord]) -> Vec<Work> {
+        let transients = if self.memory == Memory::Lost { Transients::Delete } else { Transients::Omit };
+        let (silent, open) = history.split_at(history.partition_point(|r| r.step <= self.acknowledged));
+        join.load(silent);
+        let steps = open.chunk_by(|a, b| a.step == b.step);
+        steps.map(|records| Work { step: records[0].step, changes: join.apply(records, transients) }).collect()
+    }
+
+    /// Where each partition is read from: where the first journaled step that is not archived begins, else where the
+    /// archive ends.
+    fn positions(&self, pipeline: &Pipeline, journaled: &VecDeque<Boundary>) -> BTreeMap<Channel, Offset> {
+        let mut positions = BTreeMap::new();
+        for (number, note) in self.notes.iter().enumerate() {
+            let channel = |partition| Channel { table: TableId(number), partition };
+            positions.extend(note.positions.iter().map(|(partition, offset)| (channel(*partition), *offset)));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for taken in journaled.iter().flat_map(|b| &b.taken) {
+            let Some(table) = pipeline.tables.iter().position(|t| t.name == taken.table) else { continue };
+            let channel = Channel { table: TableId(table), partition: taken.partition };
+            if seen.insert(channel) {
+                positions.insert(channel, taken.range.from);
+            }
+        }
+        positions
+    }
+}
+
+/// Opens the archive of every table and reads what each says of itself.
 ///
 /// # Errors
-/// Where the archive cannot be read or does not fit the pipeline.
-pub async fn recover(
-    pipeline: &Arc<Pipeline>,
-    archive: &Archive,
-    recorded: &Recorded,
-    limits: Limits,
-) -> Result<Recovered, ArchiveError> {
+/// Where one cannot be opened or does not fit the pipeline.
+pub async fn open(pipeline: &Pipeline, archive: &Archive) -> Result<(Vec<TableArchive>, Vec<Note>), ArchiveError> {
     let mut tables = Vec::with_capacity(pipeline.tables.len());
     for table in &pipeline.tables {
         tables.push(archive.open(table).await?);
     }
-    let notes: Vec<Note> = tables.iter().map(|t| t.last().cloned().unwrap_or_default()).collect();
-    let archived = notes.iter().map(|n| n.step).min().unwrap_or_default();
-    let latest = notes.iter().map(|n| n.step).max().unwrap_or_default();
-    let acknowledged = notes.iter().map(|n| n.acknowledged).chain([recorded.acknowledged]).max().unwrap_or_default();
-    let forgotten = recorded.steps.is_empty() && recorded.acknowledged == Step::ZERO;
-    let memory = if forgotten && latest > Step::ZERO { Memory::Lost } else { Memory::Whole };
-    let (upto, step) = match memory {
-        Memory::Whole => (archived, archived),
-        Memory::Lost => (latest, latest.end_of_epoch()),
-    };
-
-    let history = read(&tables, upto).await?;
-    let mut join = Join::new(pipeline.clone());
-    let transients = || if memory == Memory::Lost { Transients::Delete } else { Transients::Omit };
-    let again = bring_up(&mut join, &history, acknowledged, transients);
-    let journaled: VecDeque<_> =
-        recorded.steps.iter().filter(|b| b.step > archived && memory == Memory::Whole).cloned().collect();
-    let positions = positions(pipeline, &notes, &journaled);
-    let beginning = Beginning { step, journaled, positions: positions.clone(), acknowledged, memory };
-    let core = Core::new(pipeline.clone(), join, limits, beginning);
-    Ok(Recovered { core, tables, positions, again, archived, acknowledged })
+    let notes = tables.iter().map(|t| t.last().cloned().unwrap_or_default()).collect();
+    Ok((tables, notes))
 }
 
-/// Everything archived up to a step, in the order in which it applies.
-async fn read(tables: &[TableArchive], upto: Step) -> Result<Vec<HistoryRecord>, ArchiveError> {
+/// What the archive holds of the steps that the join takes from it.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub async fn history(tables: &[TableArchive], standing: &Standing) -> Result<Vec<HistoryRecord>, ArchiveError> {
     let mut history = Vec::new();
     for (number, table) in tables.iter().enumerate() {
-        let own = table.last().map_or(Step::ZERO, |n| n.step).min(upto);
-        let records = table.read(Step::ZERO, own).await?;
-        history.extend(records.into_iter().map(|ArchivedRecord { step, place, content, .. }| HistoryRecord {
-            step,
-            table: TableId(number),
-            place,
-            content,
-        }));
+        let table_id = TableId(number);
+        let records = table.read(Step::ZERO, standing.upto(table_id)).await?;
+        history.extend(records.into_iter().map(|record| in_history(table_id, record)));
     }
-    history.sort_by_key(HistoryRecord::order);
     Ok(history)
 }
 
-fn bring_up(
-    join: &mut Join,
-    history: &[HistoryRecord],
-    acknowledged: Step,
-    transients: impl Fn() -> Transients,
-) -> Vec<(Step, Vec<Change>)> {
-    let (silent, open) = history.split_at(history.partition_point(|r| r.step <= acknowledged));
-    join.load(silent);
-    open.chunk_by(|a, b| a.step == b.step).map(|step| (step[0].step, join.apply(step, transients()))).collect()
-}
-
-/// Where each partition is read from: where the first journaled step that is not archived begins, else where the archive ends.
-fn positions(
-    pipeline: &Pipeline,
-    notes: &[Note],
-    journaled: &VecDeque<crate::journal::Boundary>,
-) -> BTreeMap<Channel, Offset> {
-    let mut positions = BTreeMap::new();
-    for (number, note) in notes.iter().enumerate() {
-        positions.extend(
-            note.positions
-                .iter()
-                .map(|(partition, offset)| (Channel { table: TableId(number), partition: *partition }, *offset)),
-        );
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    for taken in journaled.iter().flat_map(|b| &b.taken) {
-        let Some(table) = pipeline.tables.iter().position(|t| t.name == taken.table) else { continue };
-        let channel = Channel { table: TableId(table), partition: taken.partition };
-        if seen.insert(channel) {
-            positions.insert(channel, taken.range.from);
-        }
-    }
-    positions
+/// An archived record in the order of everything.
+#[must_use]
+pub fn in_history(table: TableId, record: ArchivedRecord) -> HistoryRecord {
+    let ArchivedRecord { step, place, content, .. } = record;
+    HistoryRecord { step, table, place, content }
 }

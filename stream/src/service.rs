@@ -11,20 +11,23 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lockstep_shared::archive::{Archive, ArchiveError};
-use lockstep_shared::coordinates::{Channel, Offset, Step};
+use lockstep_shared::archive::{Archive, ArchiveError, TableArchive};
+use lockstep_shared::coordinates::Step;
 use lockstep_shared::plan::Pipeline;
 use lockstep_shared::sql::settings::Settings;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::archiver::{self, Archiver};
+use crate::archiver::Archiver;
+use crate::commit;
 use crate::core::{Command, Core, Cut, Limits};
 use crate::embedded::{self, EmbeddedError};
+use crate::group;
 use crate::http;
 use crate::journal::{Boundary, Journal, JournalError, Recorded};
-use crate::recovery::{Recovered, recover};
-use crate::sink::{self, SinkError, Sinks};
+use crate::progress::{Positions, Progress};
+use crate::recovery::{self, Resumed, Standing};
+use crate::sink::{SinkError, Sinks};
 use crate::source::{SourceError, SourceEvent, Sources};
 use crate::status::Status;
 
@@ -111,16 +114,30 @@ pub async fn run(
     };
     let archive = Archive::new(&settings.archive_path);
     let limits = Limits { step_records: settings.step_max_records, steps_in_flight: STEPS_IN_FLIGHT };
-    let recovered = recover(&pipeline, &archive, &recorded, limits).await?;
+    let (tables, notes) = recovery::open(&pipeline, &archive).await?;
+    let standing = Standing::new(notes, recorded.clone());
+    let history = recovery::history(&tables, &standing).await?;
+    let progress = Progress::new(standing.archived(), standing.acknowledged());
+    let resumed = standing.resume(&pipeline, history, limits);
     let sinks = tokio::select! {
         sinks = Sinks::open(pipeline.clone(), &settings.state_path, status.clone()) => sinks?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
-    let ended = Service::start(pipeline, settings, status, journal, recorded, recovered, sinks)?.run(stop).await;
+    let last_run = LastRun { journal, recorded, tables, progress, resumed };
+    let ended = Service::start(pipeline, settings, status, last_run, sinks)?.run(stop).await;
     if let Some(server) = embedded {
         server.stop().await;
     }
     ended
+}
+
+/// What the last run left.
+struct LastRun {
+    journal: Journal,
+    recorded: Recorded,
+    tables: Vec<TableArchive>,
+    progress: Progress,
+    resumed: Resumed,
 }
 
 /// The running parts.
@@ -132,12 +149,12 @@ struct Service {
     core: Core,
     sources: Sources,
     events: mpsc::Receiver<SourceEvent>,
-    sink: Effect<sink::Work, SinkError>,
-    archiver: Effect<archiver::Work, ArchiveError>,
+    sink: Effect<group::Work, SinkError>,
+    archiver: Effect<commit::Work, ArchiveError>,
+    /// The progress's, for the archiver.
     acknowledged: Arc<AtomicU64>,
-    archived: Step,
-    again: VecDeque<sink::Work>,
-    uncommitted: VecDeque<(Step, Vec<(Channel, Offset)>)>,
+    progress: Progress,
+    again: VecDeque<group::Work>,
     step_max_delay: std::time::Duration,
     shutdown_timeout: std::time::Duration,
 }
@@ -154,13 +171,11 @@ impl Service {
         pipeline: Arc<Pipeline>,
         settings: &Settings,
         status: Arc<Status>,
-        journal: Journal,
-        recorded: Recorded,
-        recovered: Recovered,
+        last_run: LastRun,
         sinks: Sinks,
     ) -> Result<Self, ServiceError> {
-        let Recovered { core, tables, positions, again, archived, acknowledged: step } = recovered;
-        let acknowledged = Arc::new(AtomicU64::new(step.0));
+        let LastRun { journal, recorded, tables, progress, resumed: Resumed { core, positions, again } } = last_run;
+        let acknowledged = Arc::new(AtomicU64::new(progress.acknowledged().0));
         let (sink_queue, sink_work) = mpsc::channel(STEPS_QUEUED);
         let (sink_done, sink_steps) = mpsc::channel(STEPS_QUEUED);
         let sink = Effect { queue: sink_queue, done: sink_steps, task: tokio::spawn(sinks.run(sink_work, sink_done)) };
@@ -185,9 +200,8 @@ impl Service {
             sink,
             archiver,
             acknowledged,
-            archived,
-            again: again.into_iter().map(|(step, changes)| sink::Work { step, changes }).collect(),
-            uncommitted: VecDeque::new(),
+            progress,
+            again: again.into(),
             step_max_delay: settings.step_max_delay,
             shutdown_timeout: settings.shutdown_timeout,
         })
@@ -236,28 +250,28 @@ impl Service {
     }
 
     fn next_is_write(&self, commands: &VecDeque<Command>) -> bool {
-        !self.again.is_empty() || matches!(commands.front(), Some(Command::Write { .. }))
+        !self.again.is_empty() || matches!(commands.front(), Some(Command::Write(_)))
     }
 
     fn next_is_archive(&self, commands: &VecDeque<Command>) -> bool {
-        self.again.is_empty() && matches!(commands.front(), Some(Command::Archive { .. }))
+        self.again.is_empty() && matches!(commands.front(), Some(Command::Archive(_)))
     }
 
-    fn send_write(&mut self, commands: &mut VecDeque<Command>, room: Room<sink::Work>) {
+    fn send_write(&mut self, commands: &mut VecDeque<Command>, room: Room<group::Work>) {
         // A closed queue means that the task has ended; the loop learns why from the task itself.
         let Ok(room) = room else { return };
         if let Some(work) = self.again.pop_front() {
             room.send(work);
-        } else if let Some(Command::Write { step, changes }) = commands.pop_front() {
-            room.send(sink::Work { step, changes });
+        } else if let Some(Command::Write(work)) = commands.pop_front() {
+            room.send(work);
         }
     }
 
-    fn send_archive(&mut self, commands: &mut VecDeque<Command>, room: Room<archiver::Work>) {
+    fn send_archive(&mut self, commands: &mut VecDeque<Command>, room: Room<commit::Work>) {
         let Ok(room) = room else { return };
-        if let Some(Command::Archive { step, records, positions }) = commands.pop_front() {
-            self.uncommitted.push_back((step, positions.clone()));
-            room.send(archiver::Work { step, records, positions });
+        if let Some(Command::Archive(work)) = commands.pop_front() {
+            self.progress.take(work.step, work.positions.clone());
+            room.send(work);
         }
     }
 
@@ -276,13 +290,14 @@ impl Service {
         self.acknowledged.store(step.0, Ordering::Relaxed);
         self.recorded.acknowledged = step;
         self.journal.acknowledged(step)?;
-        self.commit_offsets();
+        let done = self.progress.acknowledge(step);
+        self.commit_offsets(&done);
         Ok(Cut::Full)
     }
 
     fn on_archived(&mut self, step: Step) -> Result<Cut, ServiceError> {
-        self.archived = step;
-        self.commit_offsets();
+        let done = self.progress.archive(step);
+        self.commit_offsets(&done);
         if self.recorded.steps.len() > BOUNDARIES_KEPT {
             self.forget()?;
         }
@@ -290,18 +305,13 @@ impl Service {
     }
 
     fn forget(&mut self) -> Result<(), ServiceError> {
-        self.journal.forget(&self.recorded, self.archived)?;
-        self.recorded.steps.retain(|b| b.step > self.archived);
-        Ok(())
+        self.recorded.forget(self.progress.archived());
+        Ok(self.journal.replace(&self.recorded)?)
     }
 
-    /// Offsets are committed only up to the step that both the archive and the index have.
-    fn commit_offsets(&mut self) {
-        let both = self.archived.min(Step(self.acknowledged.load(Ordering::Relaxed)));
-        while self.uncommitted.front().is_some_and(|(step, _)| *step <= both) {
-            if let Some((_, positions)) = self.uncommitted.pop_front() {
-                self.sources.commit(&positions);
-            }
+    fn commit_offsets(&self, positions: &Positions) {
+        if !positions.is_empty() {
+            self.sources.commit(positions);
         }
     }
 
@@ -311,8 +321,8 @@ impl Service {
         self.status.update(|s| {
             s.phase = phase;
             s.step = core.step();
-            s.acknowledged = Step(self.acknowledged.load(Ordering::Relaxed));
-            s.archived = self.archived;
+            s.acknowledged = self.progress.acknowledged();
+            s.archived = self.progress.archived();
             s.rows = core.rows();
             for (table, counts) in self.pipeline.tables.iter().zip(core.counts()) {
                 let shown = s.tables.entry(table.name.clone()).or_default();
@@ -341,14 +351,13 @@ impl Service {
             }
             flatten(self.sink.task.await)?;
             while let Some(step) = self.archiver.done.recv().await {
-                self.archived = step;
+                self.recorded.forget(step);
             }
             flatten(self.archiver.task.await)
         };
         let timeout = self.shutdown_timeout;
         tokio::time::timeout(timeout, drained).await.map_err(|_| ServiceError::SlowStop(timeout.as_secs()))??;
-        self.journal.forget(&self.recorded, self.archived)?;
-        Ok(())
+        Ok(self.journal.replace(&self.recorded)?)
     }
 }
 

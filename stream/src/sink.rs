@@ -1,9 +1,6 @@
-//! Writes changes to the sinks: steps that wait are merged into one group, written, and acknowledged together.
-//!
-//! Within a group the last change of a document wins, at its own step's version. A document that the index will never
+//! Writes changes to the sinks: steps that wait are merged into one group, written, and acknowledged together. A document that the index will never
 //! take becomes a dead letter: a line in the state folder, counted and listed, and the rest goes on.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,28 +8,17 @@ use std::sync::Arc;
 
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::document::write_json;
-use lockstep_shared::identity::DocumentId;
-use lockstep_shared::index::{Action, Client, ClientConfig, IndexError, Operation, index_name, writer::Writer};
+use lockstep_shared::index::{Client, ClientConfig, IndexError, index_name, writer::Writer};
 use lockstep_shared::plan::{Pipeline, Sink};
-use lockstep_shared::value::Value;
 use tokio::sync::mpsc;
 
-use crate::join::Change;
+use crate::group::{Changes, Group, Work, operations};
 use crate::status::{DeadLetter, Status};
 
 /// Bulk bodies under way at a time.
 const PARALLEL_BODIES: usize = 4;
 /// Most steps merged into one group.
 const STEPS_IN_A_GROUP: usize = 32;
-
-/// The changes of one step.
-#[derive(Debug)]
-pub struct Work {
-    /// The step.
-    pub step: Step,
-    /// Its net changes.
-    pub changes: Vec<Change>,
-}
 
 /// Why nothing more can be written.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +51,6 @@ pub struct Sinks {
     status: Arc<Status>,
 }
 
-type Group = BTreeMap<DocumentId, (Step, Option<Vec<Value>>)>;
-
 impl Sinks {
     /// Connects every sink: creates indexes that are not there and refuses a live mapping that does not fit. An index that
     /// does not answer is waited for.
@@ -91,16 +75,14 @@ impl Sinks {
         acknowledged: mpsc::Sender<Step>,
     ) -> Result<(), SinkError> {
         while let Some(first) = queue.recv().await {
-            let mut last = first.step;
-            let mut groups: Vec<Group> = self.targets.iter().map(|_| Group::new()).collect();
-            merge(&mut groups, first);
+            let mut group = Group::new(self.targets.len(), first);
             for _ in 1..STEPS_IN_A_GROUP {
                 let Ok(next) = queue.try_recv() else { break };
-                last = next.step;
-                merge(&mut groups, next);
+                group.add(next);
             }
-            for (number, group) in groups.into_iter().enumerate().filter(|(_, g)| !g.is_empty()) {
-                self.write(number, group).await?;
+            let (last, sinks) = group.finish();
+            for (number, changes) in sinks.into_iter().enumerate().filter(|(_, changes)| !changes.is_empty()) {
+                self.write(number, changes).await?;
             }
             if acknowledged.send(last).await.is_err() {
                 break;
@@ -109,17 +91,14 @@ impl Sinks {
         Ok(())
     }
 
-    async fn write(&mut self, number: usize, group: Group) -> Result<(), SinkError> {
+    async fn write(&mut self, number: usize, changes: Changes) -> Result<(), SinkError> {
         let sink = &self.pipeline.sinks[number];
-        let count = group.len() as u64;
+        let count = changes.len() as u64;
         match &mut self.targets[number] {
             Target::Index { writer, index } => {
                 let status = self.status.clone();
-                let operations =
-                    group.into_iter().map(|(id, (step, document))| operation(sink, id, step, document)).collect();
-                let written = writer
-                    .write(index, operations, &|reason| status.update(|s| s.trouble = Some(reason.to_owned())))
-                    .await?;
+                let trouble = |reason: &str| status.update(|s| s.trouble = Some(reason.to_owned()));
+                let written = writer.write(index, operations(sink, changes), &trouble).await?;
                 self.status.update(|s| {
                     s.retries += written.retries;
                     s.trouble = None;
@@ -132,12 +111,13 @@ impl Sinks {
                 }
             }
             Target::File { path, file } => {
-                file.write_all(&lines(sink, group)).map_err(|source| SinkError::Disk { path: path.clone(), source })?;
+                file.write_all(&lines(sink, changes))
+                    .map_err(|source| SinkError::Disk { path: path.clone(), source })?;
             }
             Target::Print => {
                 let path = || PathBuf::from("standard output");
                 io::stdout()
-                    .write_all(&lines(sink, group))
+                    .write_all(&lines(sink, changes))
                     .map_err(|source| SinkError::Disk { path: path(), source })?;
             }
             Target::Blackhole => {}
@@ -183,28 +163,10 @@ async fn wait_for(client: &Client, sink: &Sink, status: &Status) -> Result<(), I
     }
 }
 
-fn merge(groups: &mut [Group], work: Work) {
-    for Change { sink, id, document } in work.changes {
-        groups[sink].insert(id, (work.step, document));
-    }
-}
-
-fn operation(sink: &Sink, id: DocumentId, step: Step, document: Option<Vec<Value>>) -> Operation {
-    let action = match document {
-        None => Action::Delete,
-        Some(values) => {
-            let mut json = Vec::with_capacity(256);
-            write_json(&sink.columns, &values, &mut json);
-            Action::Index(json)
-        }
-    };
-    Operation { id, version: step.version(), action }
-}
-
 /// A changelog for people: `+` and the document, or `-` and the id.
-fn lines(sink: &Sink, group: Group) -> Vec<u8> {
+fn lines(sink: &Sink, changes: Changes) -> Vec<u8> {
     let mut out = Vec::new();
-    for (id, (step, document)) in group {
+    for (id, (step, document)) in changes {
         let sign = if document.is_some() { '+' } else { '-' };
         out.extend(format!("{sign} {} {step} {id} ", sink.name).into_bytes());
         if let Some(values) = document {

@@ -1,10 +1,11 @@
 //! The index: what is said to Elasticsearch (7, 8, 9) and OpenSearch, and what their answers mean.
 //!
-//! One request builder ([`bulk`]) and one verdict table ([`verdict`]) serve every server; both are pure, and so is
-//! [`mapping`]. [`client`], [`writer`] and [`scan`] speak to the server.
+//! One request builder ([`bulk`]) and one verdict table ([`verdict`]) serve every server; both are pure, and so are
+//! [`delivery`] and [`mapping`]. [`client`], [`writer`] and [`scan`] speak to the server.
 
 pub mod bulk;
 pub mod client;
+pub mod delivery;
 pub mod mapping;
 pub mod scan;
 pub mod verdict;
