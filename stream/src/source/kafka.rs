@@ -15,6 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
+use super::ends::Found;
 use super::{BATCH_RECORDS, Reader, SourceError, SourceEvent};
 use crate::record::RawRecord;
 
@@ -22,6 +23,8 @@ use crate::record::RawRecord;
 const POLL: Duration = Duration::from_millis(50);
 /// How long a question to the brokers waits.
 const ASK: Duration = Duration::from_secs(10);
+/// How long a question for the end of a log waits; it is asked again soon.
+const ASK_END: Duration = Duration::from_secs(2);
 /// How often new partitions are looked for.
 const DISCOVER: Duration = Duration::from_secs(10);
 /// How often a failure that the client repeats many times a second is logged.
@@ -109,6 +112,22 @@ impl Topic {
         Ok(format!("topic {} with {} partitions", self.topic, partitions.len()))
     }
 
+    /// Says at each call where each partition ends now, over a connection of its own.
+    pub fn ends(self) -> impl FnMut() -> Result<Found, SourceError> {
+        let mut consumer: Option<BaseConsumer> = None;
+        move || {
+            let consumer = match &consumer {
+                Some(consumer) => consumer,
+                None => consumer.insert(self.config.create().map_err(|e| self.refused(&e))?),
+            };
+            let end = |partition: Partition| {
+                let watermarks = consumer.fetch_watermarks(&self.topic, partition.0, ASK_END);
+                watermarks.map(|(_, high)| (partition, Offset(high))).map_err(|e| self.refused(&e))
+            };
+            self.partitions(consumer, ASK_END)?.into_iter().map(end).collect()
+        }
+    }
+
     /// Reads until the reader is stopped.
     pub fn read(&self, reader: &Reader, commits: &Receiver<Vec<(Partition, Offset)>>) {
         if let Err(error) = self.follow(reader, commits) {
@@ -166,6 +185,7 @@ impl Topic {
                 return Err(self.failed(reason));
             }
             positions.insert(*partition, start);
+            reader.ends.found(reader.channel(*partition), Offset(high));
             reader.send(SourceEvent::Partition { channel: reader.channel(*partition), start, end: Some(Offset(high)) });
         }
         if new.iter().any(|partition| positions.contains_key(partition)) {
@@ -209,6 +229,9 @@ impl Topic {
             reader.send(SourceEvent::Batch { channel: reader.channel(partition), records, to });
         }
         for partition in ended {
+            if let Some(position) = positions.get(&partition) {
+                reader.ends.reached(reader.channel(partition), *position);
+            }
             reader.send(SourceEvent::CaughtUp { channel: reader.channel(partition) });
         }
         Ok(())

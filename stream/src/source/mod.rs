@@ -2,6 +2,7 @@
 //!
 //! A full queue stops the threads, so that a slow index is felt at the log. Only this module names librdkafka.
 
+mod ends;
 mod file;
 mod kafka;
 
@@ -15,6 +16,8 @@ use std::time::Duration;
 use lockstep_shared::coordinates::{Channel, Offset, Partition, TableId};
 use lockstep_shared::plan::Table;
 use tokio::sync::mpsc::Sender;
+
+pub use ends::Ends;
 
 use crate::record::RawRecord;
 
@@ -100,6 +103,7 @@ struct Reader {
     positions: BTreeMap<Partition, Offset>,
     events: Sender<SourceEvent>,
     stop: Arc<AtomicBool>,
+    ends: Arc<Ends>,
 }
 
 impl Reader {
@@ -124,6 +128,7 @@ impl Reader {
 /// The reading threads.
 pub struct Sources {
     stop: Arc<AtomicBool>,
+    ends: Arc<Ends>,
     threads: Vec<JoinHandle<()>>,
     commits: BTreeMap<TableId, SyncSender<Vec<(Partition, Offset)>>>,
 }
@@ -139,24 +144,54 @@ impl Sources {
         events: Sender<SourceEvent>,
     ) -> Result<Self, SourceError> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut sources = Self { stop: stop.clone(), threads: Vec::new(), commits: BTreeMap::new() };
+        let mut sources = Self {
+            stop: stop.clone(),
+            ends: Arc::new(Ends::default()),
+            threads: Vec::new(),
+            commits: BTreeMap::new(),
+        };
         for (number, table) in tables.iter().enumerate() {
             let id = TableId(number);
             let own =
                 positions.iter().filter(|(c, _)| c.table == id).map(|(c, offset)| (c.partition, *offset)).collect();
+            let ends = sources.ends.clone();
             let reader =
-                Reader { table: table.clone(), id, positions: own, events: events.clone(), stop: stop.clone() };
+                Reader { table: table.clone(), id, positions: own, events: events.clone(), stop: stop.clone(), ends };
             if table.option("connector") == Some("filesystem") {
                 let log = file::FileLog::of(table)?;
+                sources.watch(id, { let log = file::FileLog::of(table)?; move || Ok(log.ends()) });
                 sources.threads.push(std::thread::spawn(move || log.read(&reader)));
             } else {
                 let topic = kafka::Topic::of(table)?;
+                sources.watch(id, kafka::Topic::of(table)?.ends());
                 let (commits, requests) = sync_channel(COMMITS_QUEUED);
                 sources.commits.insert(id, commits);
                 sources.threads.push(std::thread::spawn(move || topic.read(&reader, &requests)));
             }
         }
         Ok(sources)
+    }
+
+    /// Asks a log for its ends now and then, on a thread that nobody waits for: it ends soon after the stop.
+    fn watch(&self, table: TableId, mut ask: impl FnMut() -> Result<ends::Found, SourceError> + Send + 'static) {
+        let (stop, ends) = (self.stop.clone(), self.ends.clone());
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                match ask() {
+                    Ok(found) => found
+                        .into_iter()
+                        .for_each(|(partition, offset)| ends.found(Channel { table, partition }, offset)),
+                    Err(error) => tracing::debug!("the end of the log is not known: {error}"),
+                }
+                std::thread::sleep(ends::ASK_AGAIN);
+            }
+        });
+    }
+
+    /// Where the logs end.
+    #[must_use]
+    pub fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     /// Tells Kafka's consumer group how far everything is done. For people and their tools: the positions that count are
