@@ -17,6 +17,7 @@ pub mod progress;
 pub mod recovery;
 pub mod status;
 pub mod service;
+pub mod dashboard;
 pub mod http;
 pub mod metrics;
 pub mod check;
