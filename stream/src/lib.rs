@@ -20,6 +20,7 @@ pub mod traffic;
 pub mod rejected;
 pub mod status;
 pub mod service;
+pub mod dashboard;
 pub mod http;
 pub mod console;
 pub mod metrics;

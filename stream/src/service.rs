@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use crate::archiver::Archiver;
 use crate::commit;
 use crate::core::{Command, Core, Cut, Limits};
+use crate::dashboard::{self, Dashboard};
 use crate::embedded::{self, EmbeddedError};
 use crate::group;
 use crate::http;
@@ -101,7 +102,9 @@ pub async fn run(
         s.archive = archive_path;
     });
     let (journal, recorded) = Journal::open(&settings.state_path)?;
-    let _http = http::serve(&settings.http_address, status.clone()).await?;
+    let dashboard = Arc::new(Dashboard::new(&pipeline).map_err(SinkError::from)?);
+    let others = dashboard::routes::routes(dashboard, &settings.archive_path);
+    let _http = http::serve(&settings.http_address, status.clone(), others).await?;
     let embedded = match &settings.embedded_address {
         None => None,
         Some(address) => {
