@@ -185,6 +185,9 @@ mod tests {
             let alone = escaped(&Value::string(texts[1]), DataType::String, &[]);
             assert_eq!(unescaped_alone(&alone).as_deref(), Some(texts[1]), "{alone}");
         }
-        assert_eq!(parts("0-7|~", BETWEEN_ROWS).into_iter().map(unescaped).collect::<Vec<_>>(), [Some("0-7".into()), None]);
+        assert_eq!(
+            parts("0-7|~", BETWEEN_ROWS).into_iter().map(unescaped).collect::<Vec<_>>(),
+            [Some("0-7".into()), None]
+        );
     }
 }

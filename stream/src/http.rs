@@ -10,8 +10,8 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
-use crate::metrics;
 use crate::status::{DeadLetter, Snapshot, Status};
+use crate::{console, metrics};
 
 /// Why the server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ impl Drop for Serving {
 pub async fn serve(address: &str, status: Arc<Status>, others: Router) -> Result<Serving, HttpError> {
     let failed = |source| HttpError { address: address.to_owned(), source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let routes = routes(status).merge(others);
+    let routes = console::guarded(routes(status).merge(others), address);
     let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!("the HTTP server ended: {error}");

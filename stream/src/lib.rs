@@ -19,6 +19,7 @@ pub mod lag;
 pub mod traffic;
 pub mod rejected;
 pub mod status;
+pub mod watch;
 pub mod service;
 pub mod dashboard;
 pub mod http;

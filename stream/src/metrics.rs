@@ -47,7 +47,12 @@ pub fn text(snapshot: &Snapshot) -> String {
     let unknown = tables.iter().map(|(n, t)| (n, t.unknown_fields));
     by_table(&registry, "lockstep_unknown_fields_total", "Fields that the table does not declare", unknown);
     by_table(&registry, "lockstep_state_rows", "Rows in the join", tables.iter().map(|(n, t)| (n, t.rows as u64)));
-    by_table(&registry, "lockstep_state_bytes", "About how much memory they take", tables.iter().map(|(n, t)| (n, t.bytes as u64)));
+    by_table(
+        &registry,
+        "lockstep_state_bytes",
+        "About how much memory they take",
+        tables.iter().map(|(n, t)| (n, t.bytes as u64)),
+    );
     lag(&registry, tables.iter());
     stages(&registry, snapshot);
     let mut out = Vec::new();
@@ -71,7 +76,8 @@ fn lag<'a>(registry: &Registry, tables: impl Iterator<Item = (&'a String, &'a Ta
 }
 
 fn stages(registry: &Registry, snapshot: &Snapshot) {
-    let queues = [("sources", snapshot.queues.sources), ("sinks", snapshot.queues.sinks), ("archive", snapshot.queues.archive)];
+    let queues =
+        [("sources", snapshot.queues.sources), ("sinks", snapshot.queues.sinks), ("archive", snapshot.queues.archive)];
     let fill = queues.map(|(name, queue)| (name, queue.waiting as f64 / queue.capacity.max(1) as f64));
     real(registry, ("lockstep_queue_fill_ratio", "How full a queue is, from 0 to 1"), "queue", fill.into_iter());
     let sinks = || snapshot.sinks.iter();
@@ -80,11 +86,21 @@ fn stages(registry: &Registry, snapshot: &Snapshot) {
     let count = sinks().map(|(name, sink)| (name.as_str(), sink.bulks as f64));
     real(registry, ("lockstep_bulk_seconds_count", "Bulk requests that the index has answered"), "sink", count);
     if let Some(at_ms) = snapshot.archived_at_ms {
-        single(registry, "lockstep_archived_timestamp_seconds", "When the archive took its last step", at_ms.unsigned_abs() / 1_000);
+        single(
+            registry,
+            "lockstep_archived_timestamp_seconds",
+            "When the archive took its last step",
+            at_ms.unsigned_abs() / 1_000,
+        );
     }
 }
 
-fn real<'a>(registry: &Registry, (name, help): (&str, &str), label: &str, values: impl Iterator<Item = (&'a str, f64)>) {
+fn real<'a>(
+    registry: &Registry,
+    (name, help): (&str, &str),
+    label: &str,
+    values: impl Iterator<Item = (&'a str, f64)>,
+) {
     if let Ok(gauges) = GaugeVec::new(Opts::new(name, help), &[label]) {
         for (of, value) in values {
             gauges.with_label_values(&[of]).set(value);

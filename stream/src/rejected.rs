@@ -108,7 +108,9 @@ pub fn kind(reason: &str) -> String {
         Some((found, expected)) => (found.split(" is ").next().unwrap_or(found), Some(expected)),
         None => (reason.split(": ").next().unwrap_or(reason), None),
     };
-    let words = found.split(' ').map(|word| if word.starts_with(|c: char| c.is_ascii_digit() || c == '"') { "…" } else { word });
+    let words = found
+        .split(' ')
+        .map(|word| if word.starts_with(|c: char| c.is_ascii_digit() || c == '"') { "…" } else { word });
     let found = words.collect::<Vec<_>>().join(" ");
     expected.map_or_else(|| found.clone(), |expected| format!("{found}: expected {expected}"))
 }
@@ -123,7 +125,10 @@ mod tests {
             ("column small is 300; expected TINYINT", "column small: expected TINYINT"),
             ("the value is not JSON: expected value at line 1 column 1", "the value is not JSON"),
             ("the value is not UTF-8 at byte 7", "the value is not UTF-8 at byte …"),
-            ("the value has 9000000 bytes; expected at most 8388608", "the value has … bytes: expected at most 8388608"),
+            (
+                "the value has 9000000 bytes; expected at most 8388608",
+                "the value has … bytes: expected at most 8388608",
+            ),
             ("document_parsing_exception: [1:9] failed to parse field [x]", "document_parsing_exception"),
         ];
         for (reason, wanted) in kinds {

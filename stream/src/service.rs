@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::archiver::Archiver;
 use crate::commit;
+use crate::console::{self, Console};
 use crate::core::{Command, Core, Cut, Limits};
 use crate::dashboard::{self, Dashboard};
 use crate::embedded::{self, EmbeddedError};
@@ -28,9 +29,11 @@ use crate::http;
 use crate::journal::{Boundary, Journal, JournalError, Recorded};
 use crate::progress::{Positions, Progress};
 use crate::recovery::{self, Resumed, Standing};
+use crate::rejected::RejectedRecord;
 use crate::sink::{SinkError, Sinks};
 use crate::source::{SourceError, SourceEvent, Sources};
-use crate::status::Status;
+use crate::status::{Queue, Queues, Status};
+use crate::watch::{Question, Watch};
 
 /// Batches between the sources and the core.
 const EVENTS_QUEUED: usize = 64;
@@ -38,6 +41,8 @@ const EVENTS_QUEUED: usize = 64;
 const STEPS_QUEUED: usize = 64;
 /// Steps cut and not acknowledged. Below the queue, so that a slow index stops the core before the queue does.
 const STEPS_IN_FLIGHT: u64 = 32;
+/// Questions of people that wait; who asks when there is no room is told so.
+const QUESTIONS_QUEUED: usize = 16;
 /// Boundaries in the journal's file beyond which those that the archive has are dropped from it.
 const BOUNDARIES_KEPT: usize = 1_000;
 
@@ -103,7 +108,10 @@ pub async fn run(
     });
     let (journal, recorded) = Journal::open(&settings.state_path)?;
     let dashboard = Arc::new(Dashboard::new(&pipeline).map_err(SinkError::from)?);
-    let others = dashboard::routes::routes(dashboard, &settings.archive_path);
+    let (questions, asked) = mpsc::channel(QUESTIONS_QUEUED);
+    let console = Console::new(pipeline.clone(), settings, status.clone(), dashboard.clone(), questions);
+    let others = dashboard::routes::routes(dashboard, &settings.archive_path)
+        .merge(console::routes(console.map_err(SinkError::from)?));
     let _http = http::serve(&settings.http_address, status.clone(), others).await?;
     let embedded = match &settings.embedded_address {
         None => None,
@@ -126,7 +134,7 @@ pub async fn run(
         sinks = Sinks::open(pipeline.clone(), &settings.state_path, status.clone()) => sinks?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
-    let last_run = LastRun { journal, recorded, tables, progress, resumed };
+    let last_run = LastRun { journal, recorded, tables, progress, resumed, asked };
     let ended = Service::start(pipeline, settings, status, last_run, sinks)?.run(stop).await;
     if let Some(server) = embedded {
         server.stop().await;
@@ -141,12 +149,15 @@ struct LastRun {
     tables: Vec<TableArchive>,
     progress: Progress,
     resumed: Resumed,
+    asked: mpsc::Receiver<Question>,
 }
 
 /// The running parts.
 struct Service {
     pipeline: Arc<Pipeline>,
     status: Arc<Status>,
+    watch: Watch,
+    asked: mpsc::Receiver<Question>,
     journal: Journal,
     recorded: Recorded,
     core: Core,
@@ -177,7 +188,8 @@ impl Service {
         last_run: LastRun,
         sinks: Sinks,
     ) -> Result<Self, ServiceError> {
-        let LastRun { journal, recorded, tables, progress, resumed: Resumed { core, positions, again } } = last_run;
+        let LastRun { journal, recorded, tables, progress, resumed: Resumed { core, positions, again }, asked } =
+            last_run;
         let acknowledged = Arc::new(AtomicU64::new(progress.acknowledged().0));
         let (sink_queue, sink_work) = mpsc::channel(STEPS_QUEUED);
         let (sink_done, sink_steps) = mpsc::channel(STEPS_QUEUED);
@@ -193,6 +205,8 @@ impl Service {
         let (events, received) = mpsc::channel(EVENTS_QUEUED);
         let sources = Sources::start(&pipeline.tables, &positions, events)?;
         Ok(Self {
+            watch: Watch::new(pipeline.clone(), status.clone()),
+            asked,
             pipeline,
             status,
             journal,
@@ -228,6 +242,10 @@ impl Service {
                 Some(step) = self.sink.done.recv() => self.on_acknowledged(step)?,
                 Some(step) = self.archiver.done.recv() => self.on_archived(step)?,
                 Some(event) = self.events.recv(), if commands.is_empty() && self.core.wants_records() => self.on_event(event)?,
+                Some(question) = self.asked.recv() => {
+                    question.answer(&self.core);
+                    continue;
+                }
                 _ = tick.tick() => Cut::Now,
                 ended = &mut self.sink.task => return flatten(ended),
                 ended = &mut self.archiver.task => return flatten(ended),
@@ -274,6 +292,8 @@ impl Service {
         let Ok(room) = room else { return };
         if let Some(Command::Archive(work)) = commands.pop_front() {
             self.progress.take(work.step, work.positions.clone());
+            let tables = &self.pipeline.tables;
+            self.status.rejected(work.records.iter().filter_map(|(id, r)| RejectedRecord::of(&tables[id.0].name, r)));
             room.send(work);
         }
     }
@@ -300,6 +320,7 @@ impl Service {
 
     fn on_archived(&mut self, step: Step) -> Result<Cut, ServiceError> {
         let done = self.progress.archive(step);
+        self.watch.archived_now();
         self.commit_offsets(&done);
         if self.recorded.steps.len() > BOUNDARIES_KEPT {
             self.forget()?;
@@ -318,26 +339,13 @@ impl Service {
         }
     }
 
-    fn show(&self) {
-        let phase = if self.core.is_replaying() { "replaying" } else { "live" };
-        let core = &self.core;
-        self.status.update(|s| {
-            s.phase = phase;
-            s.step = core.step();
-            s.acknowledged = self.progress.acknowledged();
-            s.archived = self.progress.archived();
-            s.rows = core.rows();
-            for (table, counts) in self.pipeline.tables.iter().zip(core.counts()) {
-                let shown = s.tables.entry(table.name.clone()).or_default();
-                shown.records = counts.records;
-                shown.rejected = counts.rejected;
-                shown.unknown_fields = counts.unknown_fields;
-            }
-            for (channel, offset) in core.positions() {
-                let table = &self.pipeline.tables[channel.table.0].name;
-                s.tables.entry(table.clone()).or_default().positions.insert(channel.partition.0, offset.0);
-            }
-        });
+    fn show(&mut self) {
+        let queues = Queues {
+            sources: Queue { waiting: self.events.len(), capacity: EVENTS_QUEUED },
+            sinks: waiting(&self.sink.queue),
+            archive: waiting(&self.archiver.queue),
+        };
+        self.watch.show(&self.core, &self.progress, self.sources.ends(), queues);
     }
 
     /// Takes nothing more, and waits for what is under way.
@@ -362,6 +370,10 @@ impl Service {
         tokio::time::timeout(timeout, drained).await.map_err(|_| ServiceError::SlowStop(timeout.as_secs()))??;
         Ok(self.journal.replace(&self.recorded)?)
     }
+}
+
+fn waiting<W>(queue: &mpsc::Sender<W>) -> Queue {
+    Queue { waiting: queue.max_capacity() - queue.capacity(), capacity: queue.max_capacity() }
 }
 
 type Room<W> = Result<mpsc::OwnedPermit<W>, mpsc::error::SendError<()>>;

@@ -76,7 +76,8 @@ impl SinkStatus {
         }
         let mut sorted: Vec<u64> = self.answers_ms.iter().copied().collect();
         sorted.sort_unstable();
-        self.bulk_ms = sorted.last().is_some().then(|| [50, 95].map(|percent| sorted[(sorted.len() - 1) * percent / 100]));
+        self.bulk_ms =
+            sorted.last().is_some().then(|| [50, 95].map(|percent| sorted[(sorted.len() - 1) * percent / 100]));
     }
 }
 

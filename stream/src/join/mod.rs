@@ -270,12 +270,7 @@ impl Join {
         }
     }
 
-    fn expand_from<'a>(
-        &'a self,
-        sink: usize,
-        joined: &mut Vec<Option<&'a IdentifiedRow>>,
-        give: &mut Give<'_>,
-    ) {
+    fn expand_from<'a>(&'a self, sink: usize, joined: &mut Vec<Option<&'a IdentifiedRow>>, give: &mut Give<'_>) {
         let number = joined.len();
         let definition = &self.pipeline.sinks[sink];
         let Some(Some(step)) = self.steps[sink].get(number) else {

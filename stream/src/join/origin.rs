@@ -40,8 +40,11 @@ impl Join {
             self.expand_rows(sink, root, &mut |document, _, joined| {
                 if *document.0 == *id {
                     let rows = joined.iter().map(|row| row.cloned());
-                    let origin =
-                        |(input, row): (&lockstep_shared::plan::Input, _)| Origin { alias: input.alias.clone(), table: input.table, row };
+                    let origin = |(input, row): (&lockstep_shared::plan::Input, _)| Origin {
+                        alias: input.alias.clone(),
+                        table: input.table,
+                        row,
+                    };
                     found = Some(inputs.iter().zip(rows).map(origin).collect());
                 }
             });
@@ -55,7 +58,11 @@ impl Join {
     /// The rows of the leftmost input that may have given a document of this id.
     fn roots_of_id(&self, sink: usize, id: &str) -> BTreeSet<Slot> {
         let definition = &self.pipeline.sinks[sink];
-        let named = if definition.key.is_empty() { self.named_by_rows(definition, id) } else { self.named_by_key(definition, id) };
+        let named = if definition.key.is_empty() {
+            self.named_by_rows(definition, id)
+        } else {
+            self.named_by_key(definition, id)
+        };
         let Some((input, slot)) = named else { return BTreeSet::new() };
         if input == 0 {
             return BTreeSet::from([slot]);
@@ -89,10 +96,15 @@ impl Join {
             1 => vec![identity::unescaped_alone(id)],
             _ => identity::parts(id, identity::key_delimiter(sink)).into_iter().map(identity::unescaped).collect(),
         };
-        let columns: Vec<(usize, usize, Value)> = sink.key.iter().zip(texts).filter_map(|(column, text)| {
-            let ExpressionKind::Column(from) = sink.query.projection[*column].kind else { return None };
-            Some((from.input, from.column, value(text, sink.columns[*column].data_type)))
-        }).collect();
+        let columns: Vec<(usize, usize, Value)> = sink
+            .key
+            .iter()
+            .zip(texts)
+            .filter_map(|(column, text)| {
+                let ExpressionKind::Column(from) = sink.query.projection[*column].kind else { return None };
+                Some((from.input, from.column, value(text, sink.columns[*column].data_type)))
+            })
+            .collect();
         (0..sink.query.inputs.len()).find_map(|input| {
             let table = sink.query.inputs[input].table;
             let row = key_row(&self.pipeline.tables[table.0], columns.iter().filter(|(i, ..)| *i == input))?;

@@ -65,7 +65,8 @@ impl TableState {
     /// An empty table that keeps its key columns.
     pub fn new(table: &Table) -> Self {
         let kept = (0..table.columns.len()).map(|column| table.key.contains(&column)).collect();
-        let mut state = Self { rows: Vec::new(), free: Vec::new(), indexes: Vec::new(), key: None, kept, values_bytes: 0 };
+        let mut state =
+            Self { rows: Vec::new(), free: Vec::new(), indexes: Vec::new(), key: None, kept, values_bytes: 0 };
         state.key = table.is_keyed().then(|| state.index(&table.key));
         state
     }
@@ -94,7 +95,8 @@ impl TableState {
 
     /// About how much memory the rows and their indexes take.
     pub fn bytes(&self) -> usize {
-        self.values_bytes + self.rows.len() * (size_of::<Option<IdentifiedRow>>() + self.indexes.len() * INDEX_ENTRY_BYTES)
+        self.values_bytes
+            + self.rows.len() * (size_of::<Option<IdentifiedRow>>() + self.indexes.len() * INDEX_ENTRY_BYTES)
     }
 
     /// How many different keys an index has.
@@ -193,7 +195,8 @@ impl TableState {
 
 /// What the values of a row take, with the texts that they point to.
 fn values_bytes(row: &Row) -> usize {
-    let text_bytes = |value: &Value| if let Value::String(text) = value { text.len() + 2 * size_of::<usize>() } else { 0 };
+    let text_bytes =
+        |value: &Value| if let Value::String(text) = value { text.len() + 2 * size_of::<usize>() } else { 0 };
     row.iter().map(|value| size_of::<Value>() + text_bytes(value)).sum()
 }
 

@@ -144,12 +144,8 @@ impl Sources {
         events: Sender<SourceEvent>,
     ) -> Result<Self, SourceError> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut sources = Self {
-            stop: stop.clone(),
-            ends: Arc::new(Ends::default()),
-            threads: Vec::new(),
-            commits: BTreeMap::new(),
-        };
+        let mut sources =
+            Self { stop: stop.clone(), ends: Arc::new(Ends::default()), threads: Vec::new(), commits: BTreeMap::new() };
         for (number, table) in tables.iter().enumerate() {
             let id = TableId(number);
             let own =
@@ -159,7 +155,10 @@ impl Sources {
                 Reader { table: table.clone(), id, positions: own, events: events.clone(), stop: stop.clone(), ends };
             if table.option("connector") == Some("filesystem") {
                 let log = file::FileLog::of(table)?;
-                sources.watch(id, { let log = file::FileLog::of(table)?; move || Ok(log.ends()) });
+                sources.watch(id, {
+                    let log = file::FileLog::of(table)?;
+                    move || Ok(log.ends())
+                });
                 sources.threads.push(std::thread::spawn(move || log.read(&reader)));
             } else {
                 let topic = kafka::Topic::of(table)?;
