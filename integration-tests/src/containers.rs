@@ -313,7 +313,7 @@ pub fn free_port() -> Result<u16> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the switch of the tests, not configuration of the product")]
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -330,7 +330,7 @@ fn wanted() -> Result<bool> {
 }
 
 /// `integration-tests/run` believes that container tests ran only if they left a line in this file.
-fn record_evidence(what: &str) -> Result<()> {
+pub(crate) fn record_evidence(what: &str) -> Result<()> {
     let Some(path) = variable("LOCKSTEP_EVIDENCE") else { return Ok(()) };
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).with_context(|| path.clone())?;
     writeln!(file, "{what}").with_context(|| path)

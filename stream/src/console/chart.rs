@@ -147,7 +147,7 @@ impl Line<'_> {
         html! {
             @for at in shown {
                 @let x = place(at, self.places.len());
-                text.tick x=(percent(x)) y="173" text-anchor=(anchor(x)) { (self.places.get(at).map_or("", String::as_str)) }
+                text.tick.between[at > 0 && at < last] x=(percent(x)) y="173" text-anchor=(anchor(x)) { (self.places.get(at).map_or("", String::as_str)) }
             }
         }
     }

@@ -239,22 +239,24 @@ fn gauge_panel(gauges: &[Gauge]) -> Markup {
         dl.gauges {
             @for gauge in gauges {
                 @let text = gauge.value.map_or_else(|| format::NOTHING.to_owned(), |value| amount(value, gauge.unit));
+                @let scale = gauge.value.zip(gauge.of.filter(|of| *of > 0));
                 div {
-                    dt { (gauge.label) }
-                    dd {
-                        @if let (Some(value), Some(of)) = (gauge.value, gauge.of.filter(|of| *of > 0)) {
-                            @let share = value as f64 / of as f64;
-                            (chart::gauge(share, &format!("{text} of {}", amount(of, gauge.unit))))
-                            span.figure { (text) }
-                            span.quiet { "of " (amount(of, gauge.unit)) " · " (format::real(share * 100.0)) " %" }
-                        } @else {
-                            span.figure { (text) }
-                        }
+                    dt {
+                        (gauge.label)
+                        @if let Some((value, of)) = scale { br; "of " (amount(of, gauge.unit)) ", " (format::real(share(value, of) * 100.0)) " %" }
                     }
+                    @if let Some((value, of)) = scale {
+                        dd.picture { (chart::gauge(share(value, of), &format!("{text} of {}", amount(of, gauge.unit)))) }
+                    }
+                    dd.figure { (text) }
                 }
             }
         }
     }
+}
+
+fn share(value: i64, of: i64) -> f64 {
+    value as f64 / of as f64
 }
 
 fn bars(chart: &BarChart, titled: bool) -> Markup {

@@ -5,25 +5,118 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use lockstep_shared::coordinates::Step;
 use maud::{Markup, html};
-use serde_json::Value as Json;
+use serde::Deserialize;
 
-use super::layout::{Page, Refresh, card, command, empty};
-use super::{Console, View, answer};
+use super::layout::{Page, Refresh, card, command, empty, failed, step};
+use super::{Console, View, answer, format};
 
 /// Where the report is.
 const REPORT: &str = "insights.json";
 /// Largest report that is read.
 const LARGEST_BYTES: u64 = 4 * 1024 * 1024;
+/// Lines of a finding's list that are shown.
+const ROWS: usize = 5;
+
+#[derive(Debug, Deserialize)]
+struct Report {
+    made_at: String,
+    cut: Step,
+    products: u64,
+    customers: u64,
+    orders: u64,
+    views: u64,
+    groups: Vec<Group>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Group {
+    title: String,
+    findings: Vec<Finding>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Finding {
+    title: String,
+    verdict: Verdict,
+    sentence: String,
+    test: Option<Test>,
+    trend: Option<Trend>,
+    #[serde(default)]
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Something,
+    Nothing,
+    TooLittle,
+}
+
+impl Verdict {
+    fn class(self) -> &'static str {
+        if self == Self::Something { "ok" } else { "plain" }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Something => "more than chance",
+            Self::Nothing => "no more than chance",
+            Self::TooLittle => "too little data",
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Test {
+    method: String,
+    statistic: f64,
+    degrees: f64,
+    p: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Trend {
+    mean: f64,
+    slope: f64,
+    low: f64,
+    high: f64,
+    buckets: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Row {
+    key: String,
+    label: String,
+    numbers: Vec<Number>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Number {
+    name: String,
+    value: i64,
+    unit: Unit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Unit {
+    Count,
+    Cents,
+    Rank,
+}
 
 /// Answers the view.
 pub async fn show(State(console): State<Arc<Console>>) -> Response {
     let path = console.archive.join(REPORT);
-    let report = tokio::task::spawn_blocking(move || read(&path)).await.ok().flatten();
+    let report = tokio::task::spawn_blocking(move || read(&path)).await.unwrap_or(Ok(None));
     let body = html! {
         @match &report {
-            Some(report) => (whole(report)),
-            None => (card("No report yet", &empty("Nothing was computed so far.", &html! { "The report is computed from the archive, beside the stream:" }))),
+            Ok(Some(report)) => (whole(report)),
+            Ok(None) => (card("No report yet", &empty("Nothing was computed so far.", &html! { "The report is computed from the archive, beside the stream; as soon as it is there, it is shown here." }))),
+            Err(error) => (card("The report cannot be read", &failed(error, "Compute it anew."))),
         }
         (card("Compute it anew", &command("lockstep-batch insights PIPELINE")))
     };
@@ -36,13 +129,69 @@ pub async fn show(State(console): State<Arc<Console>>) -> Response {
     answer(page.render(&console.status.snapshot()))
 }
 
-fn read(path: &Path) -> Option<Json> {
-    if std::fs::metadata(path).ok()?.len() > LARGEST_BYTES {
-        return None;
+/// The report, if there is one.
+fn read(path: &Path) -> Result<Option<Report>, String> {
+    let Ok(metadata) = std::fs::metadata(path) else { return Ok(None) };
+    let name = path.display();
+    if metadata.len() > LARGEST_BYTES {
+        return Err(format!("{name} has {}; a report has some kilobytes", format::bytes(metadata.len())));
     }
-    serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{name}: {e}"))?;
+    serde_json::from_str(&text).map_err(|e| format!("{name} is no report: {e}"))
 }
 
-fn whole(report: &Json) -> Markup {
-    html! { pre.raw tabindex="0" { code { (serde_json::to_string_pretty(report).unwrap_or_default()) } } }
+fn whole(report: &Report) -> Markup {
+    let counts = [
+        ("products", report.products),
+        ("customers", report.customers),
+        ("orders", report.orders),
+        ("views", report.views),
+    ];
+    let made_at: String = report.made_at.chars().take(19).collect();
+    html! {
+        p.quiet {
+            "At step " (step(report.cut)) ", " (made_at.replace('T', " ")) " UTC:"
+            @for (number, (name, count)) in counts.iter().enumerate() { @if number > 0 { "," } " " (format::count(*count as i64)) " " (name) }
+            "."
+        }
+        div.groups { @for group in &report.groups {
+            section.group { h2 { (group.title) } @for finding in &group.findings { (show_finding(finding)) } }
+        } }
+    }
+}
+
+fn show_finding(finding: &Finding) -> Markup {
+    html! {
+        article.card {
+            header.finding { h3 { (finding.title) } span.badge.(finding.verdict.class()) { (finding.verdict.text()) } }
+            p { (finding.sentence) }
+            @if let Some(first) = finding.rows.first() {
+                div.scroll tabindex="0" role="region" aria-label=(finding.title) { table.figures {
+                    thead { tr { th scope="col" {} @for number in &first.numbers { th.number scope="col" { (number.name) } } } }
+                    tbody { @for row in finding.rows.iter().take(ROWS) { tr {
+                        th scope="row" title=(row.key) { (row.label) }
+                        @for number in &row.numbers { td.number { (amount(number)) } }
+                    } } }
+                } }
+            }
+            @if let Some(Trend { mean, slope, low, high, buckets }) = &finding.trend {
+                p.note { "Mean " (format::real(*mean)) ", slope " (signed(*slope)) " for each of " (format::counted(*buckets as i64, "bucket")) "; 95 % interval from " (signed(*low)) " to " (signed(*high)) "." }
+            }
+            @if let Some(Test { method, statistic, degrees, p }) = &finding.test {
+                p.note { (method) " " (format!("{statistic:.2}")) ", " (format::real(*degrees)) " degrees of freedom, p = " (format!("{p:.3}")) "." }
+            }
+        }
+    }
+}
+
+fn amount(number: &Number) -> String {
+    match number.unit {
+        Unit::Cents => format::money(number.value),
+        Unit::Rank => format!("{}.", number.value),
+        Unit::Count => format::count(number.value),
+    }
+}
+
+fn signed(number: f64) -> String {
+    if number < 0.0 { format!("−{:.3}", -number) } else { format!("+{number:.3}") }
 }
