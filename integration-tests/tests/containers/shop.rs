@@ -23,6 +23,9 @@ use crate::expected;
 pub const TABLES: [(&str, Option<&str>); 4] =
     [("products", Some("id")), ("sales", Some("order_id")), ("users", Some("id")), ("views", None)];
 
+/// The sinks beside `product_dashboard` of the recommended program.
+pub const SINKS: [&str; 4] = ["orders_enriched", "views_enriched", "catalogue", "customers"];
+
 /// Longest wait for anything that a pipeline does.
 pub const SOON: Duration = Duration::from_secs(90);
 
@@ -70,6 +73,10 @@ impl Shop {
         }
         if program == Text::Keyed {
             shop.set("lockstep.index.embedded.address", "");
+            for sink in SINKS {
+                shop.set(&format!("{sink}.index"), &fresh_name(sink));
+                shop.set(&format!("{sink}.hosts"), index.url());
+            }
         }
         shop.set("product_dashboard.index", &shop.index_name.clone());
         shop.set("product_dashboard.hosts", index.url());
@@ -95,7 +102,9 @@ impl Shop {
             let path = shop.log(table);
             shop.set(&format!("{table}.path"), &path.display().to_string());
         }
-        shop.set("product_dashboard.hosts", &format!("http://{address}"));
+        for sink in SINKS.iter().chain(&["product_dashboard"]) {
+            shop.set(&format!("{sink}.hosts"), &format!("http://{address}"));
+        }
         shop.set("lockstep.index.embedded.address", &address);
         Ok(shop)
     }
@@ -199,7 +208,8 @@ impl Shop {
             match (&record.key, value) {
                 (Some(key), Some(value)) => lines.extend(pair(Some(std::str::from_utf8(key)?), value)),
                 (None, Some(value)) => lines.extend([value, b"\n"].concat()),
-                _ => bail!("this test sends tombstones to Kafka only"),
+                (Some(key), None) => lines.extend(pair(Some(std::str::from_utf8(key)?), b"null")),
+                (None, None) => bail!("a line of a file log has a key or a value"),
             }
         }
         Ok(OpenOptions::new().append(true).open(self.log(table))?.write_all(&lines)?)

@@ -26,7 +26,8 @@ pub(super) fn unique_products(_: &Filter, answers: &[Json]) -> Result<Figures, R
         |label: &str, value, of| Gauge { label: label.to_owned(), value: Some(value), unit: Unit::Products, of };
     let gauges = vec![gauge("products viewed", viewed, Some(listed)), gauge("products in the catalogue", listed, None)];
     let strays = super::query::count(&views["aggregations"]["unnamed"])?;
-    let note = (strays > 0).then(|| format!("{strays} views are of products that the catalogue does not have, or has without a brand"));
+    let note = (strays > 0)
+        .then(|| format!("{strays} views are of products that the catalogue does not have, or has without a brand"));
     Ok(Figures { chart: Chart::Gauge { gauges }, notes: note.into_iter().collect() })
 }
 
