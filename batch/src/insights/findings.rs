@@ -111,7 +111,7 @@ fn loyal_customers(facts: &Facts) -> Finding {
 
 fn most_purchased(facts: &Facts) -> Finding {
     let test = even(&facts.products.iter().map(|p| p.orders).collect::<Vec<_>>());
-    let row = |p| product_row(p, vec![count("orders", p.orders), cents("revenue", p.cents)]);
+    let row = |p: &Product| product_row(p, vec![count("orders", p.orders), cents("revenue", p.cents)]);
     let rows = first(&facts.products, |p| p.orders, row);
     let says = [
         "some products are ordered more than chance explains",
@@ -124,7 +124,7 @@ fn viewed_and_purchased(facts: &Facts) -> Finding {
     let pairs: Vec<(f64, f64)> = facts.products.iter().map(|p| (p.views as f64, p.orders as f64)).collect();
     let test = correlation(&pairs);
     let place = |of: fn(&Product) -> u64, value: u64| 1 + facts.products.iter().filter(|p| of(p) > value).count();
-    let row = |p| {
+    let row = |p: &Product| {
         let places = vec![
             rank("place by views", place(|p| p.views, p.views)),
             rank("place by orders", place(|p| p.orders, p.orders)),

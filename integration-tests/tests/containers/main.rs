@@ -2,9 +2,14 @@
 //!
 //! `integration-tests/run` starts an engine, builds or pulls the images and switches these tests on.
 
+mod dashboard;
 mod expected;
 mod faults;
+mod figures;
+mod insights;
+mod kibana;
 mod pipeline;
+mod prometheus;
 mod repair;
 mod shop;
 mod smoke;

@@ -6,12 +6,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use lockstep_integration_tests::containers::{free_port, fresh_name};
 use lockstep_integration_tests::index::{Document, Index};
 use lockstep_integration_tests::kafka::{Kafka, Record};
 use lockstep_integration_tests::processes::Program;
 use lockstep_integration_tests::{eventually, workspace};
+use lockstep_shared::plan::Pipeline;
+use lockstep_shared::sql::{self, Overrides};
 use lockstep_stream::feed::generator::{Generator, Variation};
 use lockstep_stream::feed::ingest::pair;
 use serde_json::Value;
@@ -146,6 +148,24 @@ impl Shop {
         &self.index
     }
 
+    /// The index of one of [`SINKS`].
+    pub fn index_of(&self, sink: &str) -> &str {
+        let default = if sink == "catalogue" { "products" } else { sink };
+        self.settings.get(&format!("{sink}.index")).map_or(default, String::as_str)
+    }
+
+    /// The pipeline as the programs read it.
+    pub fn pipeline(&self) -> Result<Pipeline> {
+        let settings: Vec<String> = self.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let overrides = Overrides::parse(&settings).map_err(|error| anyhow!("{error}"))?;
+        sql::compile_file(&self.path(), &overrides).map_err(|error| anyhow!(error))
+    }
+
+    /// The folder of the archive.
+    pub fn archive(&self) -> PathBuf {
+        self.folder.path().join("archive")
+    }
+
     /// A folder of this test's own.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -235,9 +255,7 @@ impl Shop {
 
     /// What `check` says, and its exit code.
     pub async fn check(&self, code: i32) -> Result<String> {
-        let mut check = self.program("lockstep-stream", &["check"])?;
-        check.expect_exit(code, SOON).await?;
-        Ok(check.output())
+        self.stream(&["check"], code).await
     }
 
     /// Starts the stream.
@@ -273,6 +291,13 @@ impl Shop {
     /// Runs a command of the batch layer to its end and checks its exit code; what it printed.
     pub async fn batch(&self, command: &[&str], code: i32) -> Result<String> {
         let mut program = self.program("lockstep-batch", command)?;
+        program.expect_exit(code, SOON).await?;
+        Ok(program.output())
+    }
+
+    /// Runs a command of the stream layer to its end and checks its exit code; what it printed.
+    pub async fn stream(&self, command: &[&str], code: i32) -> Result<String> {
+        let mut program = self.program("lockstep-stream", command)?;
         program.expect_exit(code, SOON).await?;
         Ok(program.output())
     }
