@@ -18,6 +18,9 @@ const DEAD_LETTERS_SHOWN: usize = 1_000;
 /// Answers of an index from which its usual latency is told.
 const ANSWERS_KEPT: usize = 256;
 
+/// Where a service can be, in the order of its life.
+pub const PHASES: [&str; 4] = ["recovering", "replaying", "live", "stopping"];
+
 /// Counts of one table.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct TableStatus {
@@ -115,7 +118,7 @@ pub struct DeadLetter {
 /// A picture of the service.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Snapshot {
-    /// Where the service is: `recovering`, `replaying`, `live`, `stopping`.
+    /// Where the service is: one of [`PHASES`].
     pub phase: &'static str,
     /// The archive's folder, by which others know that they ask the right stream.
     pub archive: PathBuf,

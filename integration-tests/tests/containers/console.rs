@@ -106,7 +106,9 @@ async fn filters_and_the_range_of_time_choose_what_the_panels_show() -> Result<(
     let (from_ms, to_ms) = (Some(1_609_462_800_000), Some(1_609_470_000_000));
     panels_show(&browser, &shop, &Choice { from_ms, to_ms, ..Choice::default() }).await?;
 
-    let last = Archived::of(&shop).await?.rows("SELECT MAX(ts) AS a FROM (SELECT ts FROM orders UNION ALL SELECT ts FROM seen) AS t")?;
+    let last = Archived::of(&shop)
+        .await?
+        .rows("SELECT MAX(ts) AS a FROM (SELECT ts FROM orders UNION ALL SELECT ts FROM seen) AS t")?;
     let last = last[0][0].as_i64().context("there are events")?;
     open(&browser, &shop, "/").await?;
     browser.click(".ranges a[href*='range=1h']").await?;
@@ -114,7 +116,10 @@ async fn filters_and_the_range_of_time_choose_what_the_panels_show() -> Result<(
     panels_show(&browser, &shop, &Choice { from_ms: Some(last + 1 - 3_600_000), ..Choice::default() }).await?;
 
     open(&browser, &shop, "/?from=2021-01-02T00:00&to=2021-01-01T00:00").await?;
-    ensure!(browser.text(".wrong").await?.contains("is not before 'to'"), "a range that ends before it begins is refused");
+    ensure!(
+        browser.text(".wrong").await?.contains("is not before 'to'"),
+        "a range that ends before it begins is refused"
+    );
     open(&browser, &shop, "/?brand=nobody's").await?;
     ensure!(browser.text("#top-brands .empty").await?.contains("Nothing here yet"), "an empty panel says so");
     browser.quit().await?;
@@ -133,7 +138,9 @@ async fn a_new_order_is_seen_within_two_seconds() -> Result<()> {
     let order = json!({"order_id": 77_777, "product_id": "new-shoe", "customer_id": "c", "ts": 1_609_470_000_000_i64});
     shop.send("sales", vec![shop.record("sales", &order)]).await?;
     let sent = Instant::now();
-    browser.until("document.querySelector('#revenue-by-product tr')?.textContent === 'New Shoe$99,999.00'", A_MOMENT).await?;
+    browser
+        .until("document.querySelector('#revenue-by-product tr')?.textContent === 'New Shoe$99,999.00'", A_MOMENT)
+        .await?;
     let seen = sent.elapsed();
     ensure!(seen < NEW_ORDER_WITHIN, "the order was seen after {seen:?}");
     browser.quit().await?;
@@ -150,7 +157,10 @@ async fn a_stream_that_does_not_answer_is_marked_within_five_seconds() -> Result
     // Frozen: connections stay open, and nothing comes.
     stream.signal(Signal::Stop)?;
     within(&browser, marked).await?;
-    ensure!(browser.text("#stale").await?.starts_with("The stream does not answer. What you see is from "), "it says so");
+    ensure!(
+        browser.text("#stale").await?.starts_with("The stream does not answer. What you see is from "),
+        "it says so"
+    );
     stream.signal(Signal::Continue)?;
     browser.until(fresh, A_MOMENT).await?;
     stream.kill().await?;
@@ -185,15 +195,21 @@ async fn markup_in_data_stays_text() -> Result<()> {
     let document = format!("/documents?{}", query(&[("sink", "catalogue"), ("id", MARKUP)])?);
     let search = format!("/documents?{}", query(&[("sink", "catalogue"), ("q", MARKUP)])?);
     let filtered = format!("/?{}", query(&[("brand", MARKUP), ("state", MARKUP)])?);
-    for (path, least) in
-        [("/", 2), ("/records", 2), (document.as_str(), 3), (search.as_str(), 0), ("/documents?sink=catalogue", 0), (filtered.as_str(), 2)]
-    {
+    for (path, least) in [
+        ("/", 2),
+        ("/records", 2),
+        (document.as_str(), 3),
+        (search.as_str(), 0),
+        ("/documents?sink=catalogue", 0),
+        (filtered.as_str(), 2),
+    ] {
         open(&browser, &shop, path).await?;
         // Twice: as it was sent, and as the script brings it up to date.
         for _ in 0..2 {
             let title = browser.value("document.title").await?;
             ensure!(title.as_str().is_some_and(|title| title.ends_with("· Lockstep")), "{path}: {title}");
-            let strange = browser.value("document.querySelectorAll('main img, main script, header img').length").await?;
+            let strange =
+                browser.value("document.querySelectorAll('main img, main script, header img').length").await?;
             ensure!(strange == json!(0), "{path} has {strange} elements that data brought");
             tokio::time::sleep(Duration::from_millis(1_200)).await;
         }
@@ -224,7 +240,10 @@ async fn a_document_leads_to_the_records_behind_it() -> Result<()> {
     browser.until("document.querySelector('h2.id') !== null", A_MOMENT).await?;
     assert_eq!(browser.text("h2.id").await?, order);
     let fields = browser.texts(".fields dd").await?;
-    ensure!(fields.first() == Some(&order) && fields.contains(&row["product_id"].as_str().unwrap_or_default().to_owned()), "{fields:?}");
+    ensure!(
+        fields.first() == Some(&order) && fields.contains(&row["product_id"].as_str().unwrap_or_default().to_owned()),
+        "{fields:?}"
+    );
     let places = browser.texts("table.records tbody tr:first-child td.number").await?;
     let offset = last_line_with(&shop.log("sales"), &format!("{{\"key\":\"{order}\""))?;
     assert_eq!(places, ["0".to_owned(), page::thousands(offset)]);
@@ -262,7 +281,9 @@ async fn what_could_not_be_read_is_listed_with_its_place_and_reason() -> Result<
     let path = shop.log("views").display().to_string();
     let rows = browser.texts("table.records tbody tr").await?;
     ensure!(rows.len() == 2 && rows.iter().all(|row| row.contains(&path)), "{rows:?}");
-    for part in ["views", &page::thousands(offset), "column view_time is \"long\"; expected INT", "{\"view_time\":\"long\"}"] {
+    for part in
+        ["views", &page::thousands(offset), "column view_time is \"long\"; expected INT", "{\"view_time\":\"long\"}"]
+    {
         ensure!(rows[1].contains(part), "{part} is not in {}", rows[1]);
     }
     assert_eq!(browser.text(".total .figure").await?, "2");
@@ -287,7 +308,9 @@ async fn certificates_appear_while_somebody_looks() -> Result<()> {
     browser.until("document.querySelector('.verdict .figure')?.textContent === '1 difference'", A_MOMENT).await?;
     ensure!(browser.text("details.difference summary").await?.contains(&gone), "it is named");
     shop.reconcile(&["--repair"], 0).await?;
-    browser.until("document.querySelector('.verdict .figure')?.textContent === 'Differences repaired'", A_MOMENT).await?;
+    browser
+        .until("document.querySelector('.verdict .figure')?.textContent === 'Differences repaired'", A_MOMENT)
+        .await?;
     assert_eq!(browser.texts("main tbody .badge").await?, ["repaired", "differs", "in lockstep"]);
     browser.quit().await?;
     stream.terminate(SOON).await
@@ -340,7 +363,11 @@ async fn every_view_works_without_script() -> Result<()> {
 async fn every_view_fits_every_width_light_and_dark_and_asks_nobody_else() -> Result<()> {
     let Some(browser) = Browser::start().await? else { return Ok(()) };
     let (mut shop, mut stream) = running().await?;
-    shop.send_bad("sales", &[Record::value("{\"order_id\":\"a lot of text \\u003cthat\\u003e stays raw\"}".to_owned())]).await?;
+    shop.send_bad(
+        "sales",
+        &[Record::value("{\"order_id\":\"a lot of text \\u003cthat\\u003e stays raw\"}".to_owned())],
+    )
+    .await?;
     shop.caught_up_and_archived().await?;
     shop.reconcile(&[], 0).await?;
     let folder = pictures()?;
@@ -364,7 +391,8 @@ async fn every_view_fits_every_width_light_and_dark_and_asks_nobody_else() -> Re
     }
     let own = format!("{}/", shop.address());
     let requests = browser.requests().await?;
-    let foreign: Vec<&String> = requests.iter().filter(|url| !url.starts_with(&own) && !url.starts_with("data:")).collect();
+    let foreign: Vec<&String> =
+        requests.iter().filter(|url| !url.starts_with(&own) && !url.starts_with("data:")).collect();
     ensure!(requests.len() > 36 && foreign.is_empty(), "{} requests, to others: {foreign:?}", requests.len());
     browser.assert_console_is_silent().await?;
     println!("pictures are in {}; the heaviest view is {} with {} bytes", folder.display(), heaviest.1, heaviest.0);

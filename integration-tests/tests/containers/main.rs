@@ -2,9 +2,16 @@
 //!
 //! `integration-tests/run` starts an engine, builds or pulls the images and switches these tests on.
 
+mod console;
+mod dashboard;
 mod expected;
 mod faults;
+mod figures;
+mod insights;
+mod kibana;
+mod page;
 mod pipeline;
+mod prometheus;
 mod repair;
 mod shop;
 mod smoke;

@@ -22,7 +22,8 @@ pub fn thousands(number: i64) -> String {
     let digits = number.to_string();
     let first = digits.len() % 3;
     let groups = digits.as_bytes()[first..].chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
-    let groups: Vec<String> = Some(digits[..first].to_owned()).filter(|d| !d.is_empty()).into_iter().chain(groups).collect();
+    let groups: Vec<String> =
+        Some(digits[..first].to_owned()).filter(|d| !d.is_empty()).into_iter().chain(groups).collect();
     groups.join(",")
 }
 
@@ -36,13 +37,17 @@ pub fn expected(chart: &Value) -> Result<Vec<String>> {
             let bars = list("charts").iter().flat_map(|chart| {
                 let bars = chart["bars"].as_array().cloned().unwrap_or_default();
                 let unit = unit(chart);
-                bars.into_iter().map(move |bar| format!("{} {}", bar["label"].as_str().unwrap_or_default(), text(&bar["value"], &unit)))
+                bars.into_iter().map(move |bar| {
+                    format!("{} {}", bar["label"].as_str().unwrap_or_default(), text(&bar["value"], &unit))
+                })
             });
             Ok(bars.collect())
         }
         Some("line") => {
             let places = list("at").len();
-            Ok((0..places).flat_map(|at| list("series").iter().map(move |series| text(&series["values"][at], &unit(series)))).collect())
+            Ok((0..places)
+                .flat_map(|at| list("series").iter().map(move |series| text(&series["values"][at], &unit(series))))
+                .collect())
         }
         other => bail!("no panel is a {other:?}"),
     }

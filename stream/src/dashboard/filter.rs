@@ -158,7 +158,7 @@ fn moment(name: &'static str, text: &str) -> Result<i64, FilterError> {
     ms.filter(|ms| iso(*ms).is_some()).ok_or_else(|| FilterError::Moment { name, found: text.to_owned() })
 }
 
-/// The length of a time bucket. Buckets are aligned in UTC: minutes to days to the epoch, weeks to Mondays.
+/// The length of a time bucket. Buckets begin where seconds, minutes, hours and days begin in UTC, and weeks on Mondays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interval {
@@ -166,12 +166,8 @@ pub enum Interval {
     Second,
     /// A minute.
     Minute,
-    /// Ten minutes.
-    TenMinutes,
     /// An hour.
     Hour,
-    /// Six hours.
-    SixHours,
     /// A day.
     Day,
     /// A week from Monday on.
@@ -184,17 +180,7 @@ pub enum Interval {
 
 impl Interval {
     /// From the shortest to the longest.
-    pub const ALL: [Self; 9] = [
-        Self::Second,
-        Self::Minute,
-        Self::TenMinutes,
-        Self::Hour,
-        Self::SixHours,
-        Self::Day,
-        Self::Week,
-        Self::Month,
-        Self::Year,
-    ];
+    pub const ALL: [Self; 7] = [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
 
     /// How long the shortest of its buckets is.
     #[must_use]
@@ -203,9 +189,7 @@ impl Interval {
         match self {
             Self::Second => 1_000,
             Self::Minute => 60_000,
-            Self::TenMinutes => 600_000,
             Self::Hour => 3_600_000,
-            Self::SixHours => 6 * 3_600_000,
             Self::Day => DAY_MS,
             Self::Week => 7 * DAY_MS,
             Self::Month => 28 * DAY_MS,
@@ -218,9 +202,7 @@ impl Interval {
         match self {
             Self::Second => ("fixed_interval", "1s"),
             Self::Minute => ("fixed_interval", "1m"),
-            Self::TenMinutes => ("fixed_interval", "10m"),
             Self::Hour => ("fixed_interval", "1h"),
-            Self::SixHours => ("fixed_interval", "6h"),
             Self::Day => ("fixed_interval", "1d"),
             Self::Week => ("calendar_interval", "week"),
             Self::Month => ("calendar_interval", "month"),

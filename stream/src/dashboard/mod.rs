@@ -14,6 +14,8 @@ mod lines;
 mod panels;
 mod ask;
 pub mod routes;
+pub mod kibana;
+pub mod export;
 
 pub use ask::{AskError, Choices, Dashboard, Shown};
 pub use figures::{Axis, Bar, BarChart, Chart, Figures, Gauge, Number, Others, ReadError, Series, Unit};
