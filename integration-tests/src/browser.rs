@@ -165,6 +165,13 @@ impl Browser {
         self.find(selector).await?.click().await.with_context(|| format!("{selector} cannot be clicked"))
     }
 
+    /// Presses the tabulator key.
+    pub async fn tab(&self) -> Result<()> {
+        let key = json!({"type": "rawKeyDown", "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9});
+        self.web.cdp().send_raw("Input.dispatchKeyEvent", key).await?;
+        Ok(())
+    }
+
     /// Waits until an expression in the page is true.
     pub async fn until(&self, expression: &str, within: Duration) -> Result<()> {
         eventually(expression, within, async || match self.value(expression).await {

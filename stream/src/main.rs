@@ -151,7 +151,7 @@ fn run(program: &Program) -> Result<(), Failure> {
             signal().await;
             std::process::exit(FAILED.into());
         });
-        tracing::info!("status on http://{}/v1/status", settings.http_address);
+        tracing::info!("the page is at http://{}/", settings.http_address);
         service::run(pipeline, &settings, stopped).await.map_err(|error| {
             let code = if error.is_unavailable() { UNAVAILABLE } else { FAILED };
             Failure(code, error.to_string())

@@ -9,6 +9,7 @@ mod faults;
 mod figures;
 mod insights;
 mod kibana;
+mod lag;
 mod page;
 mod pipeline;
 mod prometheus;

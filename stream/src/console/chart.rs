@@ -108,10 +108,14 @@ impl Line<'_> {
                     svg viewBox="0 0 1000 100" width="100%" height="100%" preserveAspectRatio="none" {
                         @for run in self.runs() { (path(&run, self.values.len(), most)) }
                     }
-                    @for run in self.runs().iter().filter(|run| run.len() == 1) { (dot(run[0], self.values.len(), most)) }
+                    @for run in self.runs().iter().filter(|run| run.len() == 1) {
+                        (dot(run[0], self.values.len(), most))
+                    }
                 }
                 (self.axis())
-                g.hits aria-hidden="true" { @for (at, value) in self.values.iter().enumerate() { (self.hit(at, *value, most)) } }
+                g.hits aria-hidden="true" {
+                    @for (at, value) in self.values.iter().enumerate() { (self.hit(at, *value, most)) }
+                }
             }
         }
     }
@@ -160,7 +164,9 @@ impl Line<'_> {
                 rect x=(percent((x - width / 2.0).max(0.0))) width=(percent(width)) height="156" {}
                 svg y="34" width="100%" height="120" {
                     line x1=(percent(x)) x2=(percent(x)) y1="0" y2="100%" {}
-                    @if let Some(value) = value { circle cx=(percent(x)) cy=(percent(1.0 - share(value, most))) r="3.5" {} }
+                    @if let Some(value) = value {
+                        circle cx=(percent(x)) cy=(percent(1.0 - share(value, most))) r="3.5" {}
+                    }
                 }
                 text x=(percent(x)) y="11" text-anchor=(anchor(x)) {
                     (self.places.get(at).map_or("", String::as_str)) "  " tspan.said { (said) }

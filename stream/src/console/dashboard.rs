@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use tokio::task::JoinSet;
 
 use super::chart::{self, BarRow, Bars, Line};
-use super::layout::{Page, Refresh, empty, failed};
+use super::layout::{Column, Page, Refresh, empty, failed, scrolled, table_head};
 use super::{Console, INDEX_PATIENCE, View, answer, format};
 use crate::dashboard::{
     AskError, Axis, BarChart, Chart, Choices, Figures, Filter, Gauge, Number, Panel, Series, Shown, Unit, panels,
@@ -35,6 +35,9 @@ const RANGES: [Range; 5] = [
     Range { name: "1d", text: "1 day", length_ms: Some(86_400_000) },
     Range { name: "7d", text: "7 days", length_ms: Some(7 * 86_400_000) },
 ];
+
+/// How long they are waited for; together with the figures less than the script waits for the page.
+const CHOICES_PATIENCE: Duration = Duration::from_millis(500);
 
 type Parameters = BTreeMap<String, String>;
 
@@ -79,7 +82,7 @@ async fn choices(console: &Console) -> Option<Choices> {
         return Some(fresh);
     }
     // What is missing here shows in the panels, with the reason.
-    let choices = tokio::time::timeout(INDEX_PATIENCE, console.dashboard.choices()).await.ok()?.ok()?;
+    let choices = tokio::time::timeout(CHOICES_PATIENCE, console.dashboard.choices()).await.ok()?.ok()?;
     console.choices.keep(&choices);
     Some(choices)
 }
@@ -101,7 +104,6 @@ fn filter(asked: &Parameters, choices: &Choices) -> Result<Filter, String> {
 fn form(asked: &Parameters, choices: &Choices, wrong: Option<&str>) -> Markup {
     let given = |name: &str| asked.get(name).map_or("", String::as_str);
     let is_set = asked.values().any(|value| !value.is_empty());
-    let bound = |ms: Option<i64>| ms.map(format::field);
     html! {
         form.filters action="/" method="get" aria-label="What is shown" {
             div.ranges role="group" aria-label="Range of time, up to the last event" {
@@ -110,8 +112,8 @@ fn form(asked: &Parameters, choices: &Choices, wrong: Option<&str>) -> Markup {
                     a href=(address(asked, range.name)) aria-current=[here.then_some("true")] { (range.text) }
                 }
             }
-            label { span { "From (UTC)" } input type="datetime-local" name="from" value=(given("from")) min=[bound(choices.first_ms)]; }
-            label { span { "To (UTC)" } input type="datetime-local" name="to" value=(given("to")) min=[bound(choices.first_ms)]; }
+            (time_field("From (UTC)", "from", given("from"), choices))
+            (time_field("To (UTC)", "to", given("to"), choices))
             (select("State", "state", given("state"), &choices.states))
             (select("Brand", "brand", given("brand"), &choices.brands))
             @if !given("range").is_empty() { input type="hidden" name="range" value=(given("range")); }
@@ -122,6 +124,11 @@ fn form(asked: &Parameters, choices: &Choices, wrong: Option<&str>) -> Markup {
             @if let Some(wrong) = wrong { p.wrong role="alert" { (wrong) } }
         }
     }
+}
+
+fn time_field(label: &str, name: &str, given: &str, choices: &Choices) -> Markup {
+    let first = choices.first_ms.map(format::field);
+    html! { label { span { (label) } input type="datetime-local" name=(name) value=(given) min=[first]; } }
 }
 
 /// This view over a named range, with what else is chosen.
@@ -181,7 +188,7 @@ fn panel(panel: &Panel, shown: Option<Result<Shown, AskError>>) -> Markup {
                 }
             }
             @match shown {
-                None => (failed("The index has not answered in time.", "It is asked again; a shorter range of time is answered sooner.")),
+                None => (failed("The index has not answered in time.", "It is asked again while you look.")),
                 Some(Err(error)) => (wrong(&error)),
                 Some(Ok(shown)) => (content(&shown.figures)),
             }
@@ -209,7 +216,7 @@ fn sentence(message: &str) -> String {
 fn content(figures: &Figures) -> Markup {
     html! {
         @if is_empty(&figures.chart) {
-            (empty("Nothing here yet.", &html! { "No document is in this range of time and filter. " a href="/" { "Show everything" } " or wait for the first records." }))
+            (nothing_yet())
         } @else {
             @match &figures.chart {
                 Chart::Gauge { gauges } => (gauge_panel(gauges)),
@@ -219,6 +226,13 @@ fn content(figures: &Figures) -> Markup {
         }
         @for note in &figures.notes { p.note { (sentence(note)) } }
     }
+}
+
+fn nothing_yet() -> Markup {
+    let then = html! {
+        "No document is in this range of time and filter. " a href="/" { "Show everything" } " or wait for the first records."
+    };
+    empty("Nothing here yet.", &then)
 }
 
 fn is_empty(chart: &Chart) -> bool {
@@ -292,15 +306,20 @@ fn lines(axis: Axis, at: &[i64], series: &[Series]) -> Markup {
         @for (number, series) in series.iter().enumerate() {
             @let values: Vec<Option<f64>> = series.values.iter().map(|value| value.map(number_of)).collect();
             @let text = |value: f64| value_text(value, series.unit);
-            @let tick = |value: f64| if series.unit == Unit::Cents { format!("${}", format::short(value / 100.0)) } else { format::short(value) };
+            @let tick = |value: f64| tick(value, series.unit);
             @let class = if number == 0 { "one" } else { "two" };
             div.chart {
                 h3 { (sentence(&series.label).trim_end_matches('.')) }
-                (Line { label: &series.label, class, values: &values, text: &text, tick: &tick, places: &places }.render())
+                @let label = series.label.as_str();
+                (Line { label, class, values: &values, text: &text, tick: &tick, places: &places }.render())
             }
         }
         (table(axis, &places, series))
     }
+}
+
+fn tick(value: f64, unit: Unit) -> String {
+    if unit == Unit::Cents { format!("${}", format::short(value / 100.0)) } else { format::short(value) }
 }
 
 fn number_of(number: Number) -> f64 {
@@ -329,23 +348,30 @@ fn place(axis: Axis, at: i64) -> String {
 
 /// The same figures for who does not see lines.
 fn table(axis: Axis, places: &[String], series: &[Series]) -> Markup {
+    let place = if axis == Axis::HourOfDay { "Hour (UTC)" } else { "From (UTC)" };
+    let names = series.iter().map(|series| Column::Number(&series.label));
+    let columns: Vec<Column<'_>> = [Column::Text(place)].into_iter().chain(names).collect();
+    let text = |series: &Series, row: usize| {
+        let value = series.values.get(row).copied().flatten();
+        value.map_or_else(|| format::NOTHING.to_owned(), |value| value_text(number_of(value), series.unit))
+    };
+    let table = html! {
+        table.figures {
+            (table_head(&columns))
+            tbody {
+                @for (row, place) in places.iter().enumerate() {
+                    tr {
+                        th scope="row" { (place) }
+                        @for series in series { td.number { (text(series, row)) } }
+                    }
+                }
+            }
+        }
+    };
     html! {
         details.more {
             summary { "As a table" }
-            div.scroll tabindex="0" role="region" aria-label="The same figures as a table" {
-                table.figures {
-                    thead { tr {
-                        th scope="col" { @if axis == Axis::HourOfDay { "Hour (UTC)" } @else { "From (UTC)" } }
-                        @for series in series { th.number scope="col" { (series.label) } }
-                    } }
-                    tbody { @for (row, place) in places.iter().enumerate() { tr {
-                        th scope="row" { (place) }
-                        @for series in series {
-                            td.number { (series.values.get(row).copied().flatten().map_or_else(|| format::NOTHING.to_owned(), |v| value_text(number_of(v), series.unit))) }
-                        }
-                    } } }
-                }
-            }
+            (scrolled("The same figures as a table", &table))
         }
     }
 }

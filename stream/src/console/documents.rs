@@ -6,13 +6,15 @@ use std::sync::Arc;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use lockstep_shared::coordinates::Version;
-use lockstep_shared::plan::Sink;
+use lockstep_shared::identity::IdentifiedRow;
+use lockstep_shared::plan::{Sink, Table};
 use lockstep_shared::text;
+use lockstep_shared::value::Value;
 use maud::{Markup, html};
 use serde_json::{Value as Json, json};
 use tokio::sync::oneshot;
 
-use super::layout::{Page, Refresh, card, empty, failed, step};
+use super::layout::{Column, Page, Refresh, card, empty, failed, scrolled, step, table_head};
 use super::{Console, INDEX_PATIENCE, Index, View, answer, format};
 use crate::join::Origin;
 use crate::watch::Question;
@@ -39,13 +41,7 @@ fn query(pairs: &[(&str, &str)]) -> String {
 /// Answers the view.
 pub async fn show(State(console): State<Arc<Console>>, Query(asked): Query<Parameters>) -> Response {
     let body = match chosen(&console, &asked) {
-        None => card(
-            "Documents",
-            &empty(
-                "This pipeline writes no index.",
-                &html! { "Its sinks are files or nothing; there is nothing to search." },
-            ),
-        ),
+        None => card("Documents", &no_index()),
         Some(index) => {
             let sink = &console.pipeline.sinks[index.sink];
             html! {
@@ -66,6 +62,10 @@ pub async fn show(State(console): State<Arc<Console>>, Query(asked): Query<Param
     answer(page.render(&console.status.snapshot()))
 }
 
+fn no_index() -> Markup {
+    empty("This pipeline writes no index.", &html! { "Its sinks are files or nothing; there is nothing to search." })
+}
+
 fn chosen<'a>(console: &'a Console, asked: &Parameters) -> Option<&'a Index> {
     let wanted = asked.get("sink");
     let is_it = |index: &&Index| wanted.is_some_and(|name| console.pipeline.sinks[index.sink].name == *name);
@@ -74,10 +74,8 @@ fn chosen<'a>(console: &'a Console, asked: &Parameters) -> Option<&'a Index> {
 
 fn form(console: &Console, sink: &Sink, asked: &Parameters) -> Markup {
     let q = asked.get("q").map_or("", String::as_str);
-    let example = sink
-        .columns
-        .first()
-        .map_or_else(String::new, |column| format!("for example {}:abc* or \"exact text\"", column.name));
+    let column = sink.columns.first().map_or("field", |column| column.name.as_str());
+    let example = format!("for example {column}:abc* or \"exact text\"");
     html! {
         form.filters action=(View::Documents.path()) method="get" role="search" aria-label="Documents" {
             label {
@@ -89,7 +87,10 @@ fn form(console: &Console, sink: &Sink, asked: &Parameters) -> Markup {
                     }
                 }
             }
-            label.wide { span { "Query" } input type="search" name="q" value=(q) placeholder=(example) maxlength=(LONGEST_QUERY); }
+            label.wide {
+                span { "Query" }
+                input type="search" name="q" value=(q) placeholder=(example) maxlength=(LONGEST_QUERY);
+            }
             div.buttons { button type="submit" { "Search" } }
         }
     }
@@ -105,47 +106,57 @@ async fn search(index: &Index, body: &Json) -> Result<Json, String> {
 async fn results(index: &Index, sink: &Sink, asked: &Parameters) -> Markup {
     let q: String = asked.get("q").map_or("", String::as_str).trim().chars().take(LONGEST_QUERY).collect();
     let page = asked.get("page").and_then(|page| page.parse().ok()).unwrap_or(1).clamp(1, PAGES);
-    let chosen =
-        if q.is_empty() { json!({"match_all": {}}) } else { json!({"query_string": {"query": q, "lenient": true}}) };
+    let chosen = match q.as_str() {
+        "" => json!({"match_all": {}}),
+        q => json!({"query_string": {"query": q, "lenient": true}}),
+    };
     let body = json!({"from": (page - 1) * PAGE, "size": PAGE, "track_total_hits": true, "query": chosen});
     let answer = match search(index, &body).await {
         Ok(answer) => answer,
         Err(error) => {
-            return card(
-                "No answer",
-                &failed(
-                    &error,
-                    "Is the query written as Elasticsearch's query string wants it? A word, field:value, AND, OR, NOT.",
-                ),
-            );
+            let then =
+                "Is the query a query string of Elasticsearch? A word, field:value, \"exact text\", AND, OR, NOT.";
+            return card("No answer", &failed(&error, then));
         }
     };
     let total = answer["hits"]["total"]["value"].as_u64().unwrap_or(0);
     let hits = answer["hits"]["hits"].as_array().map_or(&[][..], Vec::as_slice);
-    let table = html! {
+    let body = html! {
         @if hits.is_empty() {
-            @if q.is_empty() { (empty("The index is empty.", &html! { "It fills as soon as records come." })) }
-            @else { (empty("No document is like this.", &html! { "Try fewer words, a * at the end, or " a href=(query(&[("sink", &sink.name)])) { "all documents" } "." })) }
+            (nothing_found(sink, &q))
         } @else {
-            (hits_table(sink, hits))
+            (scrolled("Documents found", &hits_table(sink, hits)))
             (pages(sink, &q, page, total))
         }
     };
-    card(&format!("{} of {}", format::counted(total as i64, "document"), sink.name), &table)
+    card(&format!("{} of {}", format::counted(total as i64, "document"), sink.name), &body)
+}
+
+fn nothing_found(sink: &Sink, q: &str) -> Markup {
+    if q.is_empty() {
+        return empty("The index is empty.", &html! { "It fills as soon as records come." });
+    }
+    let all = query(&[("sink", &sink.name)]);
+    empty(
+        "No document is like this.",
+        &html! { "Try fewer words, a * at the end, or " a href=(all) { "all documents" } "." },
+    )
 }
 
 fn hits_table(sink: &Sink, hits: &[Json]) -> Markup {
+    let columns = sink.columns.iter().map(|column| Column::Text(&column.name));
+    let columns: Vec<Column<'_>> = [Column::Text("Document")].into_iter().chain(columns).collect();
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Documents found" {
-            table.figures.documents {
-                thead { tr { th scope="col" { "Document" } @for column in &sink.columns { th scope="col" { (column.name) } } } }
-                tbody { @for hit in hits {
+        table.figures.documents {
+            (table_head(&columns))
+            tbody {
+                @for hit in hits {
                     @let id = hit["_id"].as_str().unwrap_or_default();
                     tr {
                         th.id scope="row" { a href=(address(&sink.name, id)) { (id) } }
                         @for column in &sink.columns { td { (value(&hit["_source"][&column.name])) } }
                     }
-                } }
+                }
             }
         }
     }
@@ -183,23 +194,27 @@ async fn document(console: &Console, index: &Index, id: &str) -> Markup {
         p.back { a href=(query(&[("sink", &sink.name)])) { "All documents of " (sink.name) } }
         section.card {
             h2.id { (id) }
-            @match found {
-                Err(error) => (failed(&error, "Open it again.")),
-                Ok(answer) => @match answer["hits"]["hits"].as_array().and_then(|hits| hits.first()) {
-                    None => (empty("The index has no such document.", &html! { "It may have been deleted; the records below say whether it should be there." })),
-                    Some(hit) => (fields(sink, hit)),
-                },
+            @match found.as_ref().map(|answer| answer["hits"]["hits"].get(0)) {
+                Err(error) => (failed(error, "Open it again.")),
+                Ok(None) => (empty("The index has no such document.", &html! { "The records below say whether it should be there." })),
+                Ok(Some(hit)) => (fields(sink, hit)),
             }
         }
         section.card {
             h2 { "Records behind it" }
             @match behind {
                 Err(why) => (failed(why, "Open it again in a moment.")),
-                Ok(None) => (empty("The join gives no such document now.", &html! { "Where the index has it, it is left over or was written by hand: a reconcile finds it as extra." })),
+                Ok(None) => (no_such_document()),
                 Ok(Some(origins)) => (origins_table(console, &origins)),
             }
         }
     }
+}
+
+fn no_such_document() -> Markup {
+    let then =
+        html! { "Where the index has it, it is left over or was written by hand: a reconcile finds it as extra." };
+    empty("The join gives no such document now.", &then)
 }
 
 fn fields(sink: &Sink, hit: &Json) -> Markup {
@@ -207,11 +222,18 @@ fn fields(sink: &Sink, hit: &Json) -> Markup {
     html! {
         dl.fields {
             @for column in &sink.columns {
-                div { dt { (column.name) span.quiet { (column.data_type) } } dd { (value(&hit["_source"][&column.name])) } }
+                div {
+                    dt { (column.name) span.quiet { (column.data_type) } }
+                    dd { (value(&hit["_source"][&column.name])) }
+                }
             }
         }
         @if let Some(version) = version {
-            p.note { "Written by step " (step(version.step())) @if version != version.step().version() { ", and changed or repaired since" } ". Version " (version.0) "." }
+            p.note {
+                "Written by step " (step(version.step()))
+                @if version != version.step().version() { ", and changed or repaired since" }
+                ". Version " (version.0) "."
+            }
         }
     }
 }
@@ -227,14 +249,24 @@ async fn origins(console: &Console, sink: usize, id: &str) -> Result<Option<Vec<
 }
 
 fn origins_table(console: &Console, origins: &[Origin]) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Records behind the document" {
-            table.figures.records {
-                thead { tr { th scope="col" { "Table, topic" } th.number scope="col" { "Partition" } th.number scope="col" { "Offset" } th scope="col" { "Columns that the pipeline reads" } } }
-                tbody { @for origin in origins { (origin_row(console, origin)) } }
-            }
+    let columns = [
+        Column::Text("Table, topic"),
+        Column::Number("Partition"),
+        Column::Number("Offset"),
+        Column::Text("Columns that the pipeline reads"),
+    ];
+    let table = html! {
+        table.figures.records {
+            (table_head(&columns))
+            tbody { @for origin in origins { (origin_row(console, origin)) } }
         }
-        p.note { "Of a keyed table it is the last record of the key. The record as it came is in the archive, at this partition and offset." }
+    };
+    html! {
+        (scrolled("Records behind the document", &table))
+        p.note {
+            "Of a keyed table it is the last record of the key. The record as it came is in the archive, at this partition "
+            "and offset."
+        }
     }
 }
 
@@ -243,16 +275,29 @@ fn origin_row(console: &Console, origin: &Origin) -> Markup {
     let topic = table.option("topic").or(table.option("path")).unwrap_or_default();
     html! {
         tr {
-            th scope="row" { (table.name) @if origin.alias != table.name { " " (origin.alias) } span.quiet { (topic) } }
-            @match &origin.row {
-                None => { td.number { (format::NOTHING) } td.number { (format::NOTHING) } td { span.quiet { "no row: this side of the join found no partner" } } }
-                Some(row) => {
-                    td.number { (row.place.partition) }
-                    td.number { (format::count(row.place.offset.0)) }
-                    td { dl.inline { @for (column, value) in table.columns.iter().zip(row.row.iter()).filter(|(_, value)| !value.is_null()) {
-                        div { dt { (column.name) } dd { (text::display(value, column.data_type)) } }
-                    } } }
-                }
+            th scope="row" {
+                (table.name)
+                @if origin.alias != table.name { " " (origin.alias) }
+                span.quiet { (topic) }
+            }
+            @if let Some(IdentifiedRow { place, row }) = &origin.row {
+                td.number { (place.partition) }
+                td.number { (format::count(place.offset.0)) }
+                td { (columns_of(table, row)) }
+            } @else {
+                td.number { (format::NOTHING) }
+                td.number { (format::NOTHING) }
+                td { span.quiet { "no row: this side of the join found no partner" } }
+            }
+        }
+    }
+}
+
+fn columns_of(table: &Table, row: &[Value]) -> Markup {
+    html! {
+        dl.inline {
+            @for (column, value) in table.columns.iter().zip(row).filter(|(_, value)| !value.is_null()) {
+                div { dt { (column.name) } dd { (text::display(value, column.data_type)) } }
             }
         }
     }

@@ -9,7 +9,7 @@ use lockstep_shared::coordinates::Step;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::layout::{Page, Refresh, card, command, empty, failed, step};
+use super::layout::{Column, Page, Refresh, card, command, empty, failed, scrolled, step, table_head};
 use super::{Console, View, answer, format};
 
 /// Where the report is.
@@ -115,7 +115,7 @@ pub async fn show(State(console): State<Arc<Console>>) -> Response {
     let body = html! {
         @match &report {
             Ok(Some(report)) => (whole(report)),
-            Ok(None) => (card("No report yet", &empty("Nothing was computed so far.", &html! { "The report is computed from the archive, beside the stream; as soon as it is there, it is shown here." }))),
+            Ok(None) => (card("No report yet", &none_yet())),
             Err(error) => (card("The report cannot be read", &failed(error, "Compute it anew."))),
         }
         (card("Compute it anew", &command("lockstep-batch insights PIPELINE")))
@@ -127,6 +127,12 @@ pub async fn show(State(console): State<Arc<Console>>) -> Response {
         body,
     };
     answer(page.render(&console.status.snapshot()))
+}
+
+fn none_yet() -> Markup {
+    let then =
+        html! { "It is computed from the archive, beside the stream; as soon as it is there, it is shown here." };
+    empty("Nothing was computed so far.", &then)
 }
 
 /// The report, if there is one.
@@ -141,44 +147,61 @@ fn read(path: &Path) -> Result<Option<Report>, String> {
 }
 
 fn whole(report: &Report) -> Markup {
-    let counts = [
-        ("products", report.products),
-        ("customers", report.customers),
-        ("orders", report.orders),
-        ("views", report.views),
-    ];
+    let Report { cut, products, customers, orders, views, .. } = report;
+    let counts = [(products, "products"), (customers, "customers"), (orders, "orders"), (views, "views")];
+    let counts = counts.map(|(count, name)| format!("{} {name}", format::count(*count as i64))).join(", ");
     let made_at: String = report.made_at.chars().take(19).collect();
     html! {
-        p.quiet {
-            "At step " (step(report.cut)) ", " (made_at.replace('T', " ")) " UTC:"
-            @for (number, (name, count)) in counts.iter().enumerate() { @if number > 0 { "," } " " (format::count(*count as i64)) " " (name) }
-            "."
+        p.quiet { "At step " (step(*cut)) ", " (made_at.replace('T', " ")) " UTC: " (counts) "." }
+        div.groups {
+            @for group in &report.groups {
+                section.group {
+                    h2 { (group.title) }
+                    @for finding in &group.findings { (show_finding(finding)) }
+                }
+            }
         }
-        div.groups { @for group in &report.groups {
-            section.group { h2 { (group.title) } @for finding in &group.findings { (show_finding(finding)) } }
-        } }
     }
 }
 
 fn show_finding(finding: &Finding) -> Markup {
     html! {
         article.card {
-            header.finding { h3 { (finding.title) } span.badge.(finding.verdict.class()) { (finding.verdict.text()) } }
-            p { (finding.sentence) }
-            @if let Some(first) = finding.rows.first() {
-                div.scroll tabindex="0" role="region" aria-label=(finding.title) { table.figures {
-                    thead { tr { th scope="col" {} @for number in &first.numbers { th.number scope="col" { (number.name) } } } }
-                    tbody { @for row in finding.rows.iter().take(ROWS) { tr {
-                        th scope="row" title=(row.key) { (row.label) }
-                        @for number in &row.numbers { td.number { (amount(number)) } }
-                    } } }
-                } }
+            header.finding {
+                h3 { (finding.title) }
+                span.badge.(finding.verdict.class()) { (finding.verdict.text()) }
             }
+            p { (finding.sentence) }
+            @if let Some(first) = finding.rows.first() { (scrolled(&finding.title, &rows(first, &finding.rows))) }
             @if let Some(Trend { mean, slope, low, high, buckets }) = &finding.trend {
-                p.note { "Mean " (format::real(*mean)) ", slope " (signed(*slope)) " for each of " (format::counted(*buckets as i64, "bucket")) "; 95 % interval from " (signed(*low)) " to " (signed(*high)) "." }
+                p.note {
+                    "Mean " (format::real(*mean)) ", slope " (signed(*slope)) " from one of " (format::count(*buckets as i64))
+                    " buckets to the next; 95 % interval from " (signed(*low)) " to " (signed(*high)) "."
+                }
             }
             @if let Some(Test { method, statistic, degrees, p }) = &finding.test {
-                p.note { (method) " " (format!("{statistic:.2}")) ", " (format::real(*degrees)) " degrees of freedom, p = " (format!("{p:.3}")) "." }
+                p.note {
+                    (method) " " (format!("{statistic:.2}")) ", " (format::real(*degrees)) " degrees of freedom, p = "
+                    (format!("{p:.3}")) "."
+                }
+            }
+        }
+    }
+}
+
+fn rows(first: &Row, rows: &[Row]) -> Markup {
+    let names = first.numbers.iter().map(|number| Column::Number(&number.name));
+    let columns: Vec<Column<'_>> = [Column::Text("")].into_iter().chain(names).collect();
+    html! {
+        table.figures {
+            (table_head(&columns))
+            tbody {
+                @for row in rows.iter().take(ROWS) {
+                    tr {
+                        th scope="row" title=(row.key) { (row.label) }
+                        @for number in &row.numbers { td.number { (amount(number)) } }
+                    }
+                }
             }
         }
     }

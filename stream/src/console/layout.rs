@@ -149,6 +149,35 @@ pub fn failed(what: &str, then: &str) -> Markup {
     html! { div.empty.failed role="status" { p.what { (what) } p { (then) } } }
 }
 
+/// A column of a table: what is said of it, and whether numbers stand in it.
+pub enum Column<'a> {
+    /// Text, from the left.
+    Text(&'a str),
+    /// Numbers, to the right.
+    Number(&'a str),
+}
+
+/// The head of a table.
+pub fn table_head(columns: &[Column<'_>]) -> Markup {
+    html! {
+        thead {
+            tr {
+                @for column in columns {
+                    @match column {
+                        Column::Text(name) => th scope="col" { (name) },
+                        Column::Number(name) => th.number scope="col" { (name) },
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What is wider or higher than there is room for; it can be reached and scrolled by keyboard.
+pub fn scrolled(label: &str, body: &Markup) -> Markup {
+    html! { div.scroll tabindex="0" role="region" aria-label=(label) { (body) } }
+}
+
 /// A command for a terminal.
 pub fn command(text: &str) -> Markup {
     html! { pre.command tabindex="0" { code { (text) } } }

@@ -1,5 +1,5 @@
-//! The pipeline: its stages from the tables over the join to the indexes and the archive, how each is, how far rows multiply,
-//! and the program.
+//! The pipeline: its stages from the tables over the join to the indexes and the archive, how each is, how far rows
+//! multiply, and the program.
 
 use std::sync::Arc;
 
@@ -10,8 +10,9 @@ use lockstep_shared::plan::{Sink, Table};
 use lockstep_shared::sql::explain;
 use maud::{Markup, html};
 use serde_json::json;
+use tokio::task::JoinSet;
 
-use super::layout::{Page, Refresh, card, fact, step};
+use super::layout::{Column, Page, Refresh, card, fact, scrolled, step, table_head};
 use super::{Console, INDEX_PATIENCE, Index, View, answer, chart, format, sql};
 use crate::join::FanOut;
 use crate::lag::Lag;
@@ -21,10 +22,7 @@ use crate::watch::now_ms;
 /// Answers the view.
 pub async fn show(State(console): State<Arc<Console>>) -> Response {
     let snapshot = console.status.snapshot();
-    let mut documents = vec![None; console.pipeline.sinks.len()];
-    for index in &console.indexes {
-        documents[index.sink] = count(index).await;
-    }
+    let documents = documents(&console).await;
     let body = html! {
         (totals(&console, &snapshot))
         (flow(&console, &snapshot, &documents))
@@ -43,12 +41,22 @@ pub async fn show(State(console): State<Arc<Console>>) -> Response {
     answer(page.render(&snapshot))
 }
 
-/// Documents in an index; `None` where it does not say.
-async fn count(index: &Index) -> Option<u64> {
-    let body = json!({"size": 0, "track_total_hits": true});
-    let asked = index.client.search(&index.name, &body);
-    let answered = tokio::time::timeout(INDEX_PATIENCE, asked).await.ok()?.ok()?;
-    answered["hits"]["total"]["value"].as_u64()
+/// Documents in the index of each sink, all asked at once; `None` where it does not say.
+async fn documents(console: &Console) -> Vec<Option<u64>> {
+    let mut asked = JoinSet::new();
+    for Index { sink, name, client } in &console.indexes {
+        let (sink, name, client) = (*sink, name.clone(), client.clone());
+        asked.spawn(async move {
+            let body = json!({"size": 0, "track_total_hits": true});
+            let answered = tokio::time::timeout(INDEX_PATIENCE, client.search(&name, &body)).await;
+            (sink, answered.ok().and_then(Result::ok).and_then(|answer| answer["hits"]["total"]["value"].as_u64()))
+        });
+    }
+    let mut documents = vec![None; console.pipeline.sinks.len()];
+    for (sink, count) in asked.join_all().await {
+        documents[sink] = count;
+    }
+    documents
 }
 
 fn totals(console: &Console, snapshot: &Snapshot) -> Markup {
@@ -59,19 +67,20 @@ fn totals(console: &Console, snapshot: &Snapshot) -> Markup {
     let written: f64 = snapshot.sinks.values().map(|sink| sink.written_per_second).sum();
     let bytes: usize = snapshot.tables.values().map(|table| table.bytes).sum();
     let lag = snapshot.tables.values().filter_map(|table| table.lag).map(|lag| lag.ms).max();
+    let tile = |name: &str, value: String, more: Markup| html! { div.tile { dt { (name) } dd { (value) } (more) } };
+    let picture = |seconds: Vec<f64>, of: &str| {
+        let label = format!("{of} in each of the last two minutes' seconds");
+        html! { dd.picture { (chart::spark(&seconds, &label)) } }
+    };
+    let quiet = |text: &str| html! { dd.quiet { (text) } };
+    let steps = format!("acknowledged {}, archived {}", step(snapshot.acknowledged), step(snapshot.archived));
     html! {
         dl.tiles {
-            div.tile {
-                dt { "Records taken" } dd { (format::per_second(taken)) }
-                dd.picture { (chart::spark(&seconds(&tables), "Records taken in each of the last two minutes' seconds")) }
-            }
-            div.tile {
-                dt { "Documents written" } dd { (format::per_second(written)) }
-                dd.picture { (chart::spark(&seconds(&sinks), "Documents written in each of the last two minutes' seconds")) }
-            }
-            div.tile { dt { "Behind the logs" } dd { (lag.map_or_else(|| format::NOTHING.to_owned(), format::duration)) } dd.quiet { (behind(snapshot)) } }
-            div.tile { dt { "State" } dd { (format::bytes(bytes)) } dd.quiet { (format::counted(snapshot.rows, "row")) } }
-            div.tile { dt { "Step" } dd { (step(snapshot.step)) } dd.quiet { "acknowledged " (step(snapshot.acknowledged)) ", archived " (step(snapshot.archived)) } }
+            (tile("Records taken", format::per_second(taken), picture(seconds(&tables), "Records taken")))
+            (tile("Documents written", format::per_second(written), picture(seconds(&sinks), "Documents written")))
+            (tile("Behind the logs", lag.map_or_else(|| format::NOTHING.to_owned(), format::duration), quiet(&behind(snapshot))))
+            (tile("State", format::bytes(bytes), quiet(&format::counted(snapshot.rows, "row"))))
+            (tile("Step", step(snapshot.step), quiet(&steps)))
         }
     }
 }
@@ -89,11 +98,16 @@ fn behind(snapshot: &Snapshot) -> String {
 
 fn flow(console: &Console, snapshot: &Snapshot, documents: &[Option<u64>]) -> Markup {
     let pipeline = &console.pipeline;
+    let (no_table, no_sink) = (TableStatus::default(), SinkStatus::default());
     html! {
         section.flow aria-label="The stages" {
             div.stage.tables {
                 h2 { "Tables" }
-                ul { @for table in &pipeline.tables { li { (table_node(table, &snapshot.tables.get(&table.name).cloned().unwrap_or_default())) } } }
+                ul {
+                    @for table in &pipeline.tables {
+                        li { (table_node(table, snapshot.tables.get(&table.name).unwrap_or(&no_table))) }
+                    }
+                }
             }
             div.edge { (queue("batches wait", snapshot.queues.sources)) }
             div.stage.join {
@@ -105,7 +119,7 @@ fn flow(console: &Console, snapshot: &Snapshot, documents: &[Option<u64>]) -> Ma
                 h2 { "Indexes" }
                 ul {
                     @for (sink, documents) in pipeline.sinks.iter().zip(documents) {
-                        li { (sink_node(sink, &snapshot.sinks.get(&sink.name).cloned().unwrap_or_default(), *documents)) }
+                        li { (sink_node(sink, snapshot.sinks.get(&sink.name).unwrap_or(&no_sink), *documents)) }
                     }
                     li { (archive_node(console, snapshot)) }
                 }
@@ -130,15 +144,17 @@ fn table_node(table: &Table, status: &TableStatus) -> Markup {
     let key: Vec<&str> = table.key.iter().map(|column| table.columns[*column].name.as_str()).collect();
     let unit = if table.option("connector") == Some("filesystem") { "byte" } else { "record" };
     let lag = status.lag.map_or_else(|| "not known".to_owned(), |lag| lag_text(lag, unit));
+    let records = [format::count(status.records as i64), format::per_second(status.records_per_second)].join(" · ");
+    let state = [format::counted(status.rows, "row"), format::bytes(status.bytes)].join(" · ");
     html! {
         article.node {
             h3 { (table.name) }
             p.quiet title=(from) { (table.option("connector").unwrap_or_default()) " " (from) }
             p.quiet { @if key.is_empty() { "append-only" } @else { "keyed by " (key.join(", ")) } }
             dl {
-                (fact("Records", &format!("{} · {}", format::count(status.records as i64), format::per_second(status.records_per_second))))
+                (fact("Records", &records))
                 (fact("Behind", &lag))
-                (fact("State", &format!("{} · {}", format::counted(status.rows, "row"), format::bytes(status.bytes))))
+                (fact("State", &state))
                 (fact("Partitions", &positions(status)))
                 @if status.unknown_fields > 0 { (fact("Unknown fields", &format::count(status.unknown_fields as i64))) }
             }
@@ -182,21 +198,24 @@ fn join_node(snapshot: &Snapshot) -> Markup {
 }
 
 fn sink_node(sink: &Sink, status: &SinkStatus, documents: Option<u64>) -> Markup {
-    let to = sink.option("hosts").or(sink.option("path")).unwrap_or_default();
-    let latency = status.bulk_ms.map(|[median, most]| {
-        format!("{} · 95 % below {}", format::duration(median as i64), format::duration(most as i64))
-    });
+    let to = sql::without_credentials(sink.option("hosts").or(sink.option("path")).unwrap_or_default());
+    let written = [format::count(status.written as i64), format::per_second(status.written_per_second)].join(" · ");
+    let latency = |[middle, most]: [u64; 2]| {
+        format!("{} · 95 % below {}", format::duration(middle as i64), format::duration(most as i64))
+    };
     html! {
         article.node {
             h3 { (sink.name) }
             p.quiet title=(to) { (sink.option("connector").unwrap_or_default()) " " (index_name(sink)) " " (to) }
             dl {
                 @if let Some(documents) = documents { (fact("Documents", &format::count(documents as i64))) }
-                (fact("Written", &format!("{} · {}", format::count(status.written as i64), format::per_second(status.written_per_second))))
-                @if let Some(latency) = latency { (fact("Bulk answers", &latency)) }
+                (fact("Written", &written))
+                @if let Some(bulk_ms) = status.bulk_ms { (fact("Bulk answers", &latency(bulk_ms))) }
                 @if status.retries > 0 { (fact("Sent again", &format::count(status.retries as i64))) }
             }
-            @if status.dead_letters > 0 { p.warn { a href="/records" { (format::counted(status.dead_letters as i64, "dead letter")) } } }
+            @if status.dead_letters > 0 {
+                p.warn { a href="/records" { (format::counted(status.dead_letters as i64, "dead letter")) } }
+            }
         }
     }
 }
@@ -220,8 +239,9 @@ fn archive_node(console: &Console, snapshot: &Snapshot) -> Markup {
 
 fn fan_out(console: &Console, snapshot: &Snapshot, documents: &[Option<u64>]) -> Markup {
     let pipeline = &console.pipeline;
-    let rows = pipeline.sinks.iter().zip(documents).map(|(sink, documents)| {
-        let none = SinkStatus::default();
+    let none = SinkStatus::default();
+    let shown = |number: Option<f64>| number.map_or_else(|| format::NOTHING.to_owned(), format::real);
+    let row = |sink: &Sink, documents: Option<u64>| {
         let fan_out = &snapshot.sinks.get(&sink.name).unwrap_or(&none).fan_out;
         let left = &pipeline.tables[sink.query.inputs[0].table.0].name;
         let left_rows = snapshot.tables.get(left).map_or(0, |table| table.rows);
@@ -231,21 +251,33 @@ fn fan_out(console: &Console, snapshot: &Snapshot, documents: &[Option<u64>]) ->
                 th scope="row" { (sink.name) }
                 td { "each row of " (left) }
                 td { (multipliers(console, sink, fan_out)) }
-                td.number { (forecast(sink, fan_out).map_or_else(|| format::NOTHING.to_owned(), format::real)) }
-                td.number { (measured.map_or_else(|| format::NOTHING.to_owned(), format::real)) }
-            }
-        }
-    });
-    let table = html! {
-        p.quiet { "How many documents a row gives. The forecast is for a row that finds every partner: the rows a join key has on average, multiplied. What is measured also counts rows without partners, which give one document; so it is lower where many keys are missing." }
-        div.scroll tabindex="0" role="region" aria-label="Documents of each row" {
-            table.figures {
-                thead { tr { th scope="col" { "Sink" } th scope="col" { "Of" } th scope="col" { "Rows of each join key" } th.number scope="col" { "Forecast" } th.number scope="col" { "Measured" } } }
-                tbody { @for row in rows { (row) } }
+                td.number { (shown(forecast(sink, fan_out))) }
+                td.number { (shown(measured)) }
             }
         }
     };
-    card("How far rows multiply", &table)
+    let columns = [
+        Column::Text("Sink"),
+        Column::Text("Of"),
+        Column::Text("Rows of each join key"),
+        Column::Number("Forecast"),
+        Column::Number("Measured"),
+    ];
+    let table = html! {
+        table.figures {
+            (table_head(&columns))
+            tbody { @for (sink, documents) in pipeline.sinks.iter().zip(documents) { (row(sink, *documents)) } }
+        }
+    };
+    let body = html! {
+        p.quiet {
+            "How many documents a row gives. The forecast is for a row that finds every partner: the rows that a join key "
+            "has on average, multiplied. What is measured also counts rows without partners, which give one document; so it "
+            "is lower where many keys are missing."
+        }
+        (scrolled("Documents of each row", &table))
+    };
+    card("How far rows multiply", &body)
 }
 
 /// What each join that multiplies has to say.

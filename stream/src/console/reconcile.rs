@@ -1,5 +1,5 @@
-//! The certificates that `lockstep-batch reconcile` leaves beside the archive: over time, the last one in full, and how to
-//! start one.
+//! The certificates that `lockstep-batch reconcile` leaves beside the archive: over time, the last one in full, and how
+//! to start one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::layout::{Page, Refresh, card, command, empty, step};
+use super::layout::{Column, Page, Refresh, card, command, empty, scrolled, step, table_head};
 use super::{Console, View, answer, format};
 
 /// The folder in the archive's.
@@ -172,7 +172,7 @@ pub async fn show(State(console): State<Arc<Console>>) -> Response {
     let certificates = tokio::task::spawn_blocking(move || reading.certificates.last()).await.unwrap_or_default();
     let body = html! {
         @match certificates.first() {
-            None => (card("No certificate yet", &empty("Nothing was compared so far.", &html! { "Start a reconcile as below; its certificate appears here. " code { "cargo demo" } " makes one every minute." }))),
+            None => (card("No certificate yet", &none_yet())),
             Some(last) => {
                 (verdict(last))
                 (card("Over time", &over_time(&certificates)))
@@ -190,15 +190,29 @@ pub async fn show(State(console): State<Arc<Console>>) -> Response {
     answer(page.render(&console.status.snapshot()))
 }
 
+fn none_yet() -> Markup {
+    let then = html! {
+        "Start a reconcile as below; its certificate appears here. " code { "cargo demo" } " makes one every minute."
+    };
+    empty("Nothing was compared so far.", &then)
+}
+
 fn verdict(last: &Certificate) -> Markup {
     let verdict = last.verdict();
+    let said = match verdict {
+        Verdict::Equal => "In lockstep".to_owned(),
+        Verdict::Repaired => "Differences repaired".to_owned(),
+        Verdict::Differs => format::counted(last.differences() as i64, "difference"),
+    };
     let compared: u64 = last.sinks.iter().map(|report| report.equal).sum();
     html! {
         section.card.verdict.(verdict.class()) aria-label="The last certificate" {
             span.dot.(verdict.class()) aria-hidden="true" {}
             div {
-                p.figure { @match verdict { Verdict::Equal => "In lockstep", Verdict::Repaired => "Differences repaired", Verdict::Differs => (format::counted(last.differences() as i64, "difference")) } }
-                p.quiet { (format::count(compared as i64)) " documents equal at step " (step(last.cut)) ", " (last.time()) " UTC" }
+                p.figure { (said) }
+                p.quiet {
+                    (format::count(compared as i64)) " documents equal at step " (step(last.cut)) ", " (last.time()) " UTC"
+                }
             }
         }
     }
@@ -209,38 +223,40 @@ fn over_time(certificates: &[Certificate]) -> Markup {
     html! {
         ol.strip aria-hidden="true" {
             @for certificate in certificates.iter().rev() {
-                li.(certificate.verdict().class()) title=(format!("{} UTC: {}", certificate.time(), certificate.verdict().text())) {}
+                @let verdict = certificate.verdict();
+                li.(verdict.class()) title=(format!("{} UTC: {}", certificate.time(), verdict.text())) {}
             }
         }
-        (table(first))
-        @if !more.is_empty() { details.more { summary { (format::count(more.len() as i64)) " earlier" } (table(more)) } }
+        (scrolled("Certificates", &table(first)))
+        @if !more.is_empty() {
+            details.more {
+                summary { (format::count(more.len() as i64)) " earlier" }
+                (scrolled("Earlier certificates", &table(more)))
+            }
+        }
     }
 }
 
 fn table(certificates: &[Certificate]) -> Markup {
-    let sum = |certificate: &Certificate, of: fn(&Report) -> u64| {
-        format::count(certificate.sinks.iter().map(of).sum::<u64>() as i64)
-    };
+    let sums: [fn(&Report) -> u64; 5] = [|r| r.equal, |r| r.missing, |r| r.different, |r| r.extra, |r| r.younger];
+    let columns = ["Step", "Equal", "Missing", "Different", "Extra", "Left out"].map(Column::Number);
+    let columns: Vec<Column<'_>> =
+        [Column::Text("Made (UTC)"), Column::Text("Verdict")].into_iter().chain(columns).collect();
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Certificates" {
-            table.figures {
-                thead { tr {
-                    th scope="col" { "Made (UTC)" } th scope="col" { "Verdict" } th.number scope="col" { "Step" } th.number scope="col" { "Equal" }
-                    th.number scope="col" { "Missing" } th.number scope="col" { "Different" } th.number scope="col" { "Extra" } th.number scope="col" { "Left out" }
-                } }
-                tbody { @for certificate in certificates {
+        table.figures.certificates {
+            (table_head(&columns))
+            tbody {
+                @for certificate in certificates {
                     @let verdict = certificate.verdict();
                     tr {
                         th scope="row" { (certificate.time()) }
                         td { span.badge.(verdict.class()) { (verdict.text()) } }
                         td.number { (step(certificate.cut)) }
-                        td.number { (sum(certificate, |report| report.equal)) }
-                        td.number { (sum(certificate, |report| report.missing)) }
-                        td.number { (sum(certificate, |report| report.different)) }
-                        td.number { (sum(certificate, |report| report.extra)) }
-                        td.number { (sum(certificate, |report| report.younger)) }
+                        @for of in sums {
+                            td.number { (format::count(certificate.sinks.iter().map(of).sum::<u64>() as i64)) }
+                        }
                     }
-                } }
+                }
             }
         }
     }
@@ -248,38 +264,58 @@ fn table(certificates: &[Certificate]) -> Markup {
 
 fn in_full(last: &Certificate) -> Markup {
     let body = html! {
-        div.scroll tabindex="0" role="region" aria-label="By index" {
-            table.figures {
-                thead { tr {
-                    th scope="col" { "Index" } th.number scope="col" { "Expected" } th.number scope="col" { "Found" } th.number scope="col" { "Equal" }
-                    th.number scope="col" { "Missing" } th.number scope="col" { "Different" } th.number scope="col" { "Extra" } th.number scope="col" { "Left out" } th scope="col" { "Repair" }
-                } }
-                tbody { @for report in &last.sinks { tr {
-                    th scope="row" { (report.sink) @if report.index != report.sink { span.quiet { (report.index) } } }
-                    @for number in [report.expected, report.found, report.equal, report.missing, report.different, report.extra, report.younger] {
-                        td.number { (format::count(number as i64)) }
-                    }
-                    td { (repair(report.repair.as_ref())) }
-                } } }
-            }
-        }
+        (scrolled("By index", &by_index(&last.sinks)))
         p.note { "Left out are documents that changed after the cut; the next certificate judges them." }
-        @for report in &last.sinks { @for sample in &report.samples { (difference(report, sample)) } }
-        details.more { summary { "Positions and the whole text" }
-            p.quiet { @for (table, positions) in &last.positions {
-                (table) @for (partition, offset) in positions { " " (partition) " at " (format::count(*offset)) ";" } " "
-            } }
+        @for report in &last.sinks {
+            @for sample in &report.samples { (difference(report, sample)) }
+        }
+        details.more {
+            summary { "Positions and the whole text" }
+            p.quiet {
+                @for (table, positions) in &last.positions {
+                    (table)
+                    @for (partition, offset) in positions { " " (partition) " at " (format::count(*offset)) ";" }
+                    " "
+                }
+            }
             pre.raw tabindex="0" { code { (last.text) } }
         }
     };
     card("The last certificate in full", &body)
 }
 
+fn by_index(reports: &[Report]) -> Markup {
+    let names = ["Expected", "Found", "Equal", "Missing", "Different", "Extra", "Left out"].map(Column::Number);
+    let columns: Vec<Column<'_>> =
+        [Column::Text("Index")].into_iter().chain(names).chain([Column::Text("Repair")]).collect();
+    let numbers = |r: &Report| [r.expected, r.found, r.equal, r.missing, r.different, r.extra, r.younger];
+    html! {
+        table.figures.certificates {
+            (table_head(&columns))
+            tbody {
+                @for report in reports {
+                    tr {
+                        th scope="row" {
+                            (report.sink)
+                            @if report.index != report.sink { span.quiet { (report.index) } }
+                        }
+                        @for number in numbers(report) { td.number { (format::count(number as i64)) } }
+                        td { (repair(report.repair.as_ref())) }
+                    }
+                }
+            }
+        }
+    }
+}
+
 fn repair(repair: Option<&Repair>) -> Markup {
     html! {
         @match repair {
             None => span.quiet { "not asked for" },
-            Some(repair) => { (format::count(repair.done as i64)) " done, " (format::count(repair.overtaken as i64)) " overtaken, " (format::count(repair.refused.len() as i64)) " refused" },
+            Some(Repair { done, overtaken, refused }) => {
+                (format::count(*done as i64)) " done, " (format::count(*overtaken as i64)) " overtaken, "
+                (format::count(refused.len() as i64)) " refused"
+            }
         }
     }
 }
@@ -293,11 +329,23 @@ fn difference(report: &Report, sample: &Sample) -> Markup {
                 @if let Some(cause) = &sample.cause { " " span.cause { (said(cause)) } }
             }
             p { a href=(super::documents::address(&report.sink, &sample.id)) { "Open the document" } }
-            @if !sample.fields.is_empty() {
-                div.scroll tabindex="0" role="region" aria-label="Fields that differ" { table.figures {
-                    thead { tr { th scope="col" { "Field" } th scope="col" { "Expected" } th scope="col" { "Found" } } }
-                    tbody { @for field in &sample.fields { tr { th scope="row" { (field.field) } td { (said(&field.expected)) } td { (said(&field.found)) } } } }
-                } }
+            @if !sample.fields.is_empty() { (scrolled("Fields that differ", &fields(&sample.fields))) }
+        }
+    }
+}
+
+fn fields(fields: &[Field]) -> Markup {
+    html! {
+        table.figures {
+            (table_head(&[Column::Text("Field"), Column::Text("Expected"), Column::Text("Found")]))
+            tbody {
+                @for field in fields {
+                    tr {
+                        th scope="row" { (field.field) }
+                        td { (said(&field.expected)) }
+                        td { (said(&field.found)) }
+                    }
+                }
             }
         }
     }
@@ -314,9 +362,18 @@ fn said(json: &Json) -> String {
 fn how_to_start() -> Markup {
     html! {
         div.columns {
-            div { p { "Compare, and change nothing; it exits with 3 where something differs:" } (command("lockstep-batch reconcile PIPELINE")) }
-            div { p { "Compare, and make the index as it should be:" } (command("lockstep-batch reconcile --repair PIPELINE")) }
+            div {
+                p { "Compare, and change nothing; it exits with 3 where something differs:" }
+                (command("lockstep-batch reconcile PIPELINE"))
+            }
+            div {
+                p { "Compare, and make the index as it should be:" }
+                (command("lockstep-batch reconcile --repair PIPELINE"))
+            }
         }
-        p.note { "Beside " code { "cargo demo" } ", in another terminal: " code { "cargo demo reconcile" } " and " code { "cargo demo reconcile --repair" } ". The stream goes on meanwhile." }
+        p.note {
+            "Beside " code { "cargo demo" } ", in another terminal: " code { "cargo demo reconcile" } " and "
+            code { "cargo demo reconcile --repair" } ". The stream goes on meanwhile."
+        }
     }
 }

@@ -70,13 +70,27 @@ pub fn render(text: &str) -> Markup {
     }
 }
 
-/// Which tokens are the values of options with a secret: `'name' = 'value'`.
+/// Which tokens are the values of options with a secret, `'name' = 'value'`, or addresses with a password.
 fn secrets(tokens: &[Token<'_>]) -> Vec<bool> {
-    let is = |at: usize| match tokens.get(at.wrapping_sub(2)..at) {
+    let is_value_of_secret = |at: usize| match tokens.get(at.wrapping_sub(2)..at) {
         Some([Token::Text(option), Token::Other(between)]) => between.trim() == "=" && is_secret(option),
         _ => false,
     };
-    (0..tokens.len()).map(is).collect()
+    let has_credentials = |token: &Token<'_>| matches!(token, Token::Text(text) if without_credentials(text) != *text);
+    tokens.iter().enumerate().map(|(at, token)| is_value_of_secret(at) || has_credentials(token)).collect()
+}
+
+/// Addresses as people may see them: what stands between `//` and `@` is left out.
+pub fn without_credentials(addresses: &str) -> String {
+    let one = |address: &str| match address.split_once("://") {
+        Some((scheme, rest)) => {
+            let host = rest.find('/').unwrap_or(rest.len());
+            let begin = rest[..host].rfind('@').map_or(0, |at| at + 1);
+            format!("{scheme}://{}", &rest[begin..])
+        }
+        None => address.to_owned(),
+    };
+    addresses.split(';').map(one).collect::<Vec<_>>().join(";")
 }
 
 /// A variable's name is no secret; its value is not in the text.
@@ -123,12 +137,14 @@ mod tests {
     fn a_secret_is_not_shown_and_the_rest_is() {
         let text = "-- it's\nCREATE TABLE t (a INT) WITH ('username' = 'me', 'password' = 'pa<ss', 'index' = 'x');\n\
                     'properties.sasl.jaas.config' = 'org… password=\"x\"','properties.ssl.key.password'='${KEY}' -";
-        let drawn = render(text).into_string();
-        for secret in ["pa&lt;ss", "org…"] {
+        let text = format!("{text} 'hosts' = 'http://me:pw@a:1/x;http://b:2'");
+        let drawn = render(&text).into_string();
+        for secret in ["pa&lt;ss", "org…", "pw"] {
             assert!(!drawn.contains(secret), "{secret} is in {drawn}");
         }
         for shown in ["-- it's", "<b>CREATE</b>", "'me'", "'x'", "'${KEY}'", "'password'"] {
             assert!(drawn.contains(shown), "{shown} is not in {drawn}");
         }
+        assert_eq!(without_credentials("http://me:pw@a:1/x@y;http://b:2"), "http://a:1/x@y;http://b:2");
     }
 }

@@ -128,3 +128,82 @@ fn place(text: &str) -> Option<Place> {
     let (partition, offset) = text.split_once('-')?;
     Some(Place { partition: Partition(partition.parse().ok()?), offset: Offset(offset.parse().ok()?) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lockstep_shared::coordinates::Step;
+    use lockstep_shared::history::{Content, HistoryRecord};
+    use lockstep_shared::sql::{self, Overrides};
+
+    use super::*;
+    use crate::join::Transients;
+
+    const PROGRAM: &str = "
+        CREATE TABLE users (id STRING, name STRING, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector' = 'filesystem', 'path' = 'u', 'key.format' = 'raw');
+        CREATE TABLE views (user_id STRING, n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'v');
+        CREATE TABLE sales (n BIGINT, user_id STRING, PRIMARY KEY (n) NOT ENFORCED) WITH ('connector' = 'filesystem', 'path' = 's', 'key.format' = 'raw');
+        CREATE TABLE by_place (user_id STRING, name STRING, n BIGINT) WITH ('connector' = 'blackhole');
+        CREATE TABLE by_key (id STRING, n BIGINT, name STRING, PRIMARY KEY (id, n) NOT ENFORCED) WITH ('connector' = 'blackhole');
+        CREATE TABLE people (id STRING, name STRING) WITH ('connector' = 'blackhole');
+        EXECUTE STATEMENT SET BEGIN
+        INSERT INTO by_place SELECT v.user_id, u.name, s.n FROM views v LEFT JOIN users u ON v.user_id = u.id LEFT JOIN sales s ON v.user_id = s.user_id;
+        INSERT INTO by_key SELECT u.id, s.n, u.name FROM users u INNER JOIN sales s ON u.id = s.user_id;
+        INSERT INTO people SELECT id, name FROM users;
+        END;";
+
+    fn joined() -> Join {
+        let pipeline = sql::compile(PROGRAM, &Overrides::default(), &|_| None).unwrap_or_else(|e| panic!("{e:?}"));
+        let table = |name: &str| TableId(pipeline.tables.iter().position(|t| t.name == name).unwrap());
+        let text = Value::string;
+        let rows = [
+            ("users", vec![text("a|,_\\"), text("Ann")]),
+            ("users", vec![text("~b"), text("Bob")]),
+            ("views", vec![text("a|,_\\"), Value::Integer(1)]),
+            ("views", vec![text("~b"), Value::Integer(2)]),
+            ("views", vec![text("nobody"), Value::Integer(3)]),
+            ("sales", vec![Value::Integer(7), text("a|,_\\")]),
+            ("sales", vec![Value::Integer(8), text("a|,_\\")]),
+            ("sales", vec![Value::Integer(9), text("~b")]),
+        ];
+        let records: Vec<HistoryRecord> = (0..)
+            .zip(rows)
+            .map(|(offset, (name, row))| HistoryRecord {
+                step: Step(1),
+                table: table(name),
+                place: Place { partition: Partition(0), offset: Offset(offset) },
+                content: Content::Row(row.into()),
+            })
+            .collect();
+        let mut join = Join::new(Arc::new(pipeline));
+        join.apply(&records, Transients::Omit);
+        join
+    }
+
+    #[test]
+    fn every_document_leads_back_to_the_rows_that_give_it() {
+        let join = joined();
+        let mut documents = 0;
+        for sink in 0..3 {
+            let definition = &join.pipeline.sinks[sink];
+            for (id, values) in join.documents(sink) {
+                let origins = join.origins(sink, &id.0).unwrap_or_else(|| panic!("nothing is behind {id}"));
+                let rows: Vec<Option<&IdentifiedRow>> = origins.iter().map(|origin| origin.row.as_ref()).collect();
+                let again: Vec<Value> = definition
+                    .query
+                    .projection
+                    .iter()
+                    .map(|e| e.evaluate(&|c| super::super::column(&rows, c)))
+                    .collect();
+                assert_eq!(again, values, "{id}");
+                documents += 1;
+            }
+        }
+        assert_eq!(documents, 4 + 3 + 2);
+        assert_eq!(join.origins(0, "0-2|7").unwrap()[0].row.as_ref().unwrap().place.offset, Offset(2));
+        for (sink, id) in [(0, "0-99|~"), (0, "nonsense"), (0, ""), (1, "x_7"), (1, ""), (2, "c"), (2, "~")] {
+            assert!(join.origins(sink, id).is_none(), "{id}");
+        }
+    }
+}

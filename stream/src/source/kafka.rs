@@ -4,18 +4,21 @@
 //! is refused, never skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use lockstep_shared::coordinates::{Offset, Partition, Place};
+use lockstep_shared::coordinates::{Channel, Offset, Partition, Place, TableId};
 use lockstep_shared::plan::Table;
+use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::statistics::Statistics;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
-use super::ends::Found;
+use super::ends::{Ends, Found};
 use super::{BATCH_RECORDS, Reader, SourceError, SourceEvent};
 use crate::record::RawRecord;
 
@@ -41,12 +44,36 @@ const DEFAULTS: [(&str, &str); 5] = [
     ("fetch.message.max.bytes", MAX_RECORD_BYTES),
     ("receive.message.max.bytes", "134217728"),
 ];
-const FIXED: [(&str, &str); 4] = [
+const FIXED: [(&str, &str); 5] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "error"),
     ("enable.partition.eof", "true"),
+    // Where reading has come to, also past what nobody reads: see `Reached`.
+    ("statistics.interval.ms", "1000"),
 ];
+
+/// Notes how far the client has read each partition. The end of a transaction and what was aborted are no records: after
+/// them a reader stands below the end of the log and is at it all the same.
+struct Reached {
+    table: TableId,
+    topic: String,
+    ends: Arc<Ends>,
+}
+
+impl ClientContext for Reached {
+    fn stats(&self, statistics: Statistics) {
+        let Some(topic) = statistics.topics.get(&self.topic) else { return };
+        for (partition, read) in &topic.partitions {
+            let channel = Channel { table: self.table, partition: Partition(*partition) };
+            self.ends.read_to(channel, Offset(read.eof_offset));
+        }
+    }
+}
+
+impl ConsumerContext for Reached {}
+
+type Reading = BaseConsumer<Reached>;
 
 /// A topic as the table's options name it.
 pub struct Topic {
@@ -93,7 +120,11 @@ impl Topic {
         SourceError::Kafka { table: self.table.clone(), topic: self.topic.clone(), servers, reason: reason.to_string() }
     }
 
-    fn partitions(&self, consumer: &BaseConsumer, patience: Duration) -> Result<BTreeSet<Partition>, SourceError> {
+    fn partitions<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        patience: Duration,
+    ) -> Result<BTreeSet<Partition>, SourceError> {
         let metadata = consumer.fetch_metadata(Some(&self.topic), patience).map_err(|e| self.refused(&e))?;
         let topic = metadata.topics().iter().find(|t| t.name() == self.topic);
         let partitions: BTreeSet<Partition> =
@@ -136,7 +167,8 @@ impl Topic {
     }
 
     fn follow(&self, reader: &Reader, commits: &Receiver<Vec<(Partition, Offset)>>) -> Result<(), SourceError> {
-        let consumer: BaseConsumer = self.config.create().map_err(|e| self.refused(&e))?;
+        let reached = Reached { table: reader.id, topic: self.topic.clone(), ends: reader.ends.clone() };
+        let consumer: Reading = self.config.create_with_context(reached).map_err(|e| self.refused(&e))?;
         let mut positions: BTreeMap<Partition, Offset> = BTreeMap::new();
         let mut discover = Instant::now();
         let mut warned = None;
@@ -157,7 +189,7 @@ impl Topic {
     fn discover(
         &self,
         reader: &Reader,
-        consumer: &BaseConsumer,
+        consumer: &Reading,
         positions: &mut BTreeMap<Partition, Offset>,
     ) -> Result<(), SourceError> {
         let found = match self.partitions(consumer, ASK) {
@@ -203,7 +235,7 @@ impl Topic {
     fn poll(
         &self,
         reader: &Reader,
-        consumer: &BaseConsumer,
+        consumer: &Reading,
         positions: &mut BTreeMap<Partition, Offset>,
         warned: &mut Option<Instant>,
     ) -> Result<(), SourceError> {
@@ -226,6 +258,7 @@ impl Topic {
             let Some(last) = records.last() else { continue };
             let to = Offset(last.place.offset.0 + 1);
             positions.insert(partition, to);
+            reader.ends.moved(reader.channel(partition));
             reader.send(SourceEvent::Batch { channel: reader.channel(partition), records, to });
         }
         for partition in ended {
@@ -261,7 +294,7 @@ impl Topic {
         }
     }
 
-    fn commit(&self, consumer: &BaseConsumer, positions: &[(Partition, Offset)]) {
+    fn commit(&self, consumer: &Reading, positions: &[(Partition, Offset)]) {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in positions {
             if list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(offset.0)).is_err() {
