@@ -61,7 +61,11 @@ fn main() -> Result<ExitCode> {
         Command::Soak { minutes, seed, events, records } => {
             let first = seed.unwrap_or_else(scenario::seed_of_today);
             let minutes = Duration::from_secs(minutes * 60);
-            Ok(if random(first, minutes, events) && every_order(records) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(if random(first, minutes, events) && every_order(records) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
     }
 }
@@ -99,7 +103,8 @@ fn every_order(records: usize) -> bool {
     exhaustive::shapes().iter().all(|shape| {
         let (count, schedule) = exhaustive::all(shape, records);
         println!("{count} schedules: every order of {records} records, with a crash at every boundary");
-        shown(campaign(0, Duration::MAX, &schedule), Instant::now())
+        let begin = Instant::now();
+        shown(campaign(0, Duration::MAX, &schedule), begin)
     })
 }
 

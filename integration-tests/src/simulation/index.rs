@@ -82,27 +82,26 @@ impl Index {
                 self.write(operations);
                 None
             }
-            Outcome::AnswerTorn => {
-                let mut text = body(operations, &self.write(operations));
+            Outcome::AnswerTorn(bits) => {
+                let mut text = body(operations, &self.write_some(operations, busy(bits)));
                 text.truncate(text.len() / 2);
                 Some((200, text))
             }
-            Outcome::AnswerShort => {
-                let statuses = self.write(operations);
+            Outcome::AnswerShort(bits) => {
+                let statuses = self.write_some(operations, busy(bits));
                 let short = operations.len() - 1;
                 Some((200, body(&operations[..short], &statuses[..short])))
             }
-            Outcome::Busy(bits) => {
-                let is_busy = |position: usize| bits & (1 << (position % 8)) != 0;
-                Some((200, body(operations, &self.write_some(operations, |position| is_busy(position).then_some(429)))))
-            }
+            Outcome::Busy(bits) => Some((200, body(operations, &self.write_some(operations, busy(bits))))),
             Outcome::Refused(number) => {
                 let refused = usize::from(number) % operations.len();
                 self.refused.insert(operations[refused].id.clone());
                 let statuses = self.write_some(operations, |position| (position == refused).then_some(400));
                 Some((200, body(operations, &statuses)))
             }
-            Outcome::Fine | Outcome::Repeated | Outcome::TooLarge => Some((200, body(operations, &self.write(operations)))),
+            Outcome::Fine | Outcome::Repeated | Outcome::TooLarge => {
+                Some((200, body(operations, &self.write(operations))))
+            }
         }
     }
 
@@ -112,13 +111,19 @@ impl Index {
     }
 }
 
+/// The items for which there is no room now.
+fn busy(bits: u8) -> impl Fn(usize) -> Option<u16> {
+    move |position| (bits & (1 << (position % 8)) != 0).then_some(429)
+}
+
 /// The text of an answer.
 fn body(operations: &[Operation], statuses: &[u16]) -> Vec<u8> {
     let mut text = String::from("{\"errors\":true,\"items\":[");
     for (number, (operation, status)) in operations.iter().zip(statuses).enumerate() {
         let comma = if number > 0 { "," } else { "" };
         let verb = if matches!(operation.action, Action::Index(_)) { "index" } else { "delete" };
-        let error = if *status >= 400 && *status != 404 { ",\"error\":{\"type\":\"drawn\",\"reason\":\"so\"}" } else { "" };
+        let error =
+            if *status >= 400 && *status != 404 { ",\"error\":{\"type\":\"drawn\",\"reason\":\"so\"}" } else { "" };
         // Writing to a String does not fail.
         let _ = write!(text, "{comma}{{\"{verb}\":{{\"status\":{status}{error}}}}}");
     }

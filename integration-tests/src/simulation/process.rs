@@ -271,6 +271,7 @@ impl Process {
     /// Looks for documents of lost steps, where that is due, when everything before is written.
     fn search(&mut self, world: &mut World, witness: &mut Witness) -> Result<(), Failure> {
         let Some(survey) = self.to_search.take() else { return Ok(()) };
+        while world.late_request() {}
         let mut found = Vec::new();
         for (sink, index) in world.indexes.iter().enumerate() {
             let held = index.held.iter().filter(|(_, held)| held.source.is_some() && survey.has(held.version.step()));
@@ -398,7 +399,10 @@ impl Process {
         self.gather(usize::MAX);
         self.commit(None, world, witness)?;
         let read_all = world.logs.iter().all(|(channel, log)| self.read.get(channel) == Some(&Offset(log.end)));
-        let busy = self.to_search.is_some() || self.core.has_pending() || self.core.is_replaying() || !self.to_write.is_empty();
+        let busy = self.core.is_uncertain()
+            || self.core.has_pending()
+            || self.core.is_replaying()
+            || !self.to_write.is_empty();
         Ok(!read_all || busy || !self.to_archive.is_empty() || !self.gathered.is_empty())
     }
 
