@@ -21,9 +21,9 @@ use thirtyfour::prelude::{By, WebDriver, WebDriverError, WebDriverResult, WebEle
 use thirtyfour::session::http::{Body, HttpClient};
 use thirtyfour::{DesiredCapabilities, LoggingPrefsLogLevel};
 
-use crate::containers::{free_port, record_evidence, variable};
-use crate::eventually;
+use crate::containers::{free_port, record_evidence};
 use crate::processes::Program;
+use crate::{eventually, variable};
 
 /// How long driver and browser may take to start.
 const READY_WITHIN: Duration = Duration::from_secs(60);
