@@ -141,7 +141,7 @@ mod tests {
         assert_eq!([5, 123_456, -99].map(money), ["$0.05", "$1,234.56", "−$0.99"]);
         assert_eq!([0.0, 0.5, 950.0, 1_234.0, 3_400_000.0, 1e9].map(short), ["0", "0.5", "950", "1.23k", "3.4M", "1B"]);
         assert_eq!([0.0, 0.25, 35.04, 1_234.5].map(per_second), ["0/s", "0.25/s", "35/s", "1,235/s"]);
-        assert_eq!([12, 3_500, 1 << 31].map(bytes), ["12 bytes", "3.42 KiB", "2 GiB"]);
+        assert_eq!([12, 3_500, 1_i64 << 31].map(bytes), ["12 bytes", "3.42 KiB", "2 GiB"]);
         assert_eq!([0, 350, 4_200, 200_000, 90_000_000].map(duration), ["0 s", "350 ms", "4.2 s", "3 min", "1 day"]);
         assert_eq!((counted(1, "row"), counted(0, "row")), ("1 row".to_owned(), "0 rows".to_owned()));
     }

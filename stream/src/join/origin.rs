@@ -138,7 +138,6 @@ mod tests {
     use lockstep_shared::sql::{self, Overrides};
 
     use super::*;
-    use crate::join::Transients;
 
     const PROGRAM: &str = "
         CREATE TABLE users (id STRING, name STRING, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector' = 'filesystem', 'path' = 'u', 'key.format' = 'raw');
@@ -177,7 +176,7 @@ mod tests {
             })
             .collect();
         let mut join = Join::new(Arc::new(pipeline));
-        join.apply(&records, Transients::Omit);
+        join.load(&records);
         join
     }
 
