@@ -7,8 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lockstep_integration_tests::simulation::campaign::judge;
-use lockstep_integration_tests::simulation::schedule::Schedule;
 use lockstep_integration_tests::simulation::scenario;
+use lockstep_integration_tests::simulation::schedule::Schedule;
+
 use lockstep_integration_tests::simulation::shrink::shrink;
 use lockstep_integration_tests::variable;
 use lockstep_shared::canary::sing;
@@ -21,8 +22,8 @@ const FEWEST: usize = 40;
 const MOST_SCHEDULES: u64 = 1_000_000;
 /// Longest that one may take.
 const LONGEST: Duration = Duration::from_secs(60);
-/// Events of a schedule.
-const EVENTS: usize = 20;
+/// Events of a schedule: more than elsewhere, since some variants need much to happen.
+const EVENTS: usize = 40;
 /// Most events of the median shrunk failure.
 const MEDIAN_EVENTS: usize = 8;
 
