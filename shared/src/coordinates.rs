@@ -46,6 +46,12 @@ impl Step {
         self.0 >> STEP_BITS
     }
 
+    /// Whether it is the first of its epoch.
+    #[must_use]
+    pub fn begins_epoch(self) -> bool {
+        self.0 & ((1 << STEP_BITS) - 1) == 1
+    }
+
     /// The last step before the epoch that follows this step's.
     #[must_use]
     pub fn end_of_epoch(self) -> Self {
@@ -153,6 +159,7 @@ mod tests {
         let step = Step(41);
         assert!(step.end_of_epoch() > step);
         assert_eq!(step.end_of_epoch().next().to_string(), "1.1");
+        assert!(step.end_of_epoch().next().begins_epoch() && !step.begins_epoch() && Step(1).begins_epoch());
         assert_eq!(step.to_string(), "41");
         assert!(step.version() < step.last_version() && step.last_version() < step.next().version());
         assert_eq!(step.last_version().step(), step);

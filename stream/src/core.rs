@@ -5,7 +5,7 @@
 //! While the journal holds steps that the archive lacks, steps are cut exactly as the journal says; afterwards by count
 //! and by time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use lockstep_shared::archive::ArchivedRecord;
@@ -96,6 +96,8 @@ pub struct Core {
     memory: Memory,
     uncertain_until: BTreeMap<Channel, Offset>,
     positions: BTreeMap<Channel, Offset>,
+    /// Partitions whose beginning no step has noted yet: what retention takes before their first record would not be missed.
+    unnoted: BTreeSet<Channel>,
     pending: BTreeMap<Channel, Pending>,
     pending_records: usize,
     counts: Vec<TableCounts>,
@@ -117,6 +119,7 @@ impl Core {
             memory: beginning.memory,
             uncertain_until: BTreeMap::new(),
             positions: beginning.positions,
+            unnoted: BTreeSet::new(),
             pending: BTreeMap::new(),
             pending_records: 0,
         }
@@ -137,6 +140,9 @@ impl Core {
 
     /// A partition is read from `start` on; its log ends at `end` now.
     pub fn partition_found(&mut self, channel: Channel, start: Offset, end: Option<Offset>) {
+        if !self.positions.contains_key(&channel) {
+            self.unnoted.insert(channel);
+        }
         let position = *self.positions.entry(channel).or_insert(start);
         self.pending.entry(channel).or_insert_with(|| Pending { records: VecDeque::new(), reached: position });
         if let (Memory::Lost, Some(end)) = (self.memory, end) {
@@ -236,7 +242,7 @@ impl Core {
                 None => pending.reached,
             };
             room = room.saturating_sub(pending.records.len());
-            if to > from {
+            if to > from || self.unnoted.contains(channel) {
                 let table = self.pipeline.tables[channel.table.0].name.clone();
                 taken.push(Taken { table, partition: channel.partition, range: OffsetRange { from, to } });
             }
@@ -264,6 +270,7 @@ impl Core {
                 });
                 archived.push((channel.table, record));
             }
+            self.unnoted.remove(&channel);
             self.positions.insert(channel, taken.range.to);
             positions.push((channel, taken.range.to));
         }

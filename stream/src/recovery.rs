@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use lockstep_shared::archive::{Archive, ArchiveError, ArchivedRecord, Note, TableArchive};
-use lockstep_shared::coordinates::{Channel, Offset, Step, TableId};
+use lockstep_shared::coordinates::{Channel, Offset, Partition, Step, TableId};
 use lockstep_shared::history::HistoryRecord;
 use lockstep_shared::plan::Pipeline;
 
@@ -17,6 +17,7 @@ use crate::core::{Beginning, Core, Limits, Memory};
 use crate::group::Work;
 use crate::join::{Join, Transients};
 use crate::journal::{Boundary, Recorded};
+use crate::record::RawRecord;
 
 /// What archive and journal say of the last run.
 #[derive(Clone, Debug)]
@@ -50,9 +51,11 @@ impl Standing {
             notes.iter().map(|n| n.acknowledged).chain([recorded.acknowledged]).max().unwrap_or_default();
         let forgotten = recorded.steps.is_empty() && recorded.acknowledged == Step::ZERO;
         let memory = if forgotten && latest > Step::ZERO { Memory::Lost } else { Memory::Whole };
-        let upto = match memory {
-            Memory::Whole => archived,
-            Memory::Lost => latest,
+        let upto = match (memory, recorded.steps.iter().map(|b| b.step).find(|step| *step > archived)) {
+            // An epoch that has begun and is not archived yet stands on all that the one before it has archived.
+            (Memory::Whole, Some(first)) if first.epoch() > archived.epoch() => Step(first.0 - 1),
+            (Memory::Whole, _) => archived,
+            (Memory::Lost, _) => latest,
         };
         Self { notes, recorded, memory, archived, acknowledged, upto }
     }
@@ -81,7 +84,6 @@ impl Standing {
     pub fn resume(self, pipeline: &Arc<Pipeline>, mut history: Vec<HistoryRecord>, limits: Limits) -> Resumed {
         history.sort_by_key(HistoryRecord::order);
         let mut join = Join::new(pipeline.clone());
-        let again = self.bring_up(&mut join, &history);
         let journaled = match self.memory {
             Memory::Whole => self.recorded.steps.iter().filter(|b| b.step > self.archived).cloned().collect(),
             Memory::Lost => VecDeque::new(),
@@ -90,14 +92,17 @@ impl Standing {
             Memory::Whole => self.upto,
             Memory::Lost => self.upto.end_of_epoch(),
         };
+        // A run of a later epoch may end before it has passed what the index holds of the epoch that was lost.
+        let memory = if step.epoch() > 0 { Memory::Lost } else { self.memory };
+        let again = self.bring_up(&mut join, &history, memory);
         let positions = self.positions(pipeline, &journaled);
-        let Self { memory, acknowledged, .. } = self;
+        let Self { acknowledged, .. } = self;
         let beginning = Beginning { step, journaled, positions: positions.clone(), acknowledged, memory };
         Resumed { core: Core::new(pipeline.clone(), join, limits, beginning), positions, again }
     }
 
-    fn bring_up(&self, join: &mut Join, history: &[HistoryRecord]) -> Vec<Work> {
-        let transients = if self.memory == Memory::Lost { Transients::Delete } else { Transients::Omit };
+    fn bring_up(&self, join: &mut Join, history: &[HistoryRecord], memory: Memory) -> Vec<Work> {
+        let transients = if memory == Memory::Lost { Transients::Delete } else { Transients::Omit };
         let (silent, open) = history.split_at(history.partition_point(|r| r.step <= self.acknowledged));
         join.load(silent);
         let steps = open.chunk_by(|a, b| a.step == b.step);
@@ -138,15 +143,31 @@ pub async fn open(pipeline: &Pipeline, archive: &Archive) -> Result<(Vec<TableAr
 }
 
 /// What the archive holds of the steps that the join takes from it.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Its records.
+    pub records: Vec<HistoryRecord>,
+    /// The last record of each partition, as it stood in the log: whether the log is still the same is seen there.
+    pub last: BTreeMap<Channel, RawRecord>,
+}
+
+/// Reads the history.
 ///
 /// # Errors
 /// Where a file cannot be read.
-pub async fn history(tables: &[TableArchive], standing: &Standing) -> Result<Vec<HistoryRecord>, ArchiveError> {
-    let mut history = Vec::new();
+pub async fn history(tables: &[TableArchive], standing: &Standing) -> Result<History, ArchiveError> {
+    let mut history = History::default();
     for (number, table) in tables.iter().enumerate() {
         let table_id = TableId(number);
         let records = table.read(Step::ZERO, standing.upto(table_id)).await?;
-        history.extend(records.into_iter().map(|record| in_history(table_id, record)));
+        let last: BTreeMap<Partition, usize> =
+            records.iter().enumerate().map(|(position, record)| (record.place.partition, position)).collect();
+        for (partition, position) in last {
+            let ArchivedRecord { place, timestamp_ms, key, value, .. } = records[position].clone();
+            let channel = Channel { table: table_id, partition };
+            history.last.insert(channel, RawRecord { place, timestamp_ms, key, value });
+        }
+        history.records.extend(records.into_iter().map(|record| in_history(table_id, record)));
     }
     Ok(history)
 }
