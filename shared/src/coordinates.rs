@@ -46,10 +46,10 @@ impl Step {
         self.0 >> STEP_BITS
     }
 
-    /// Whether it is the first of its epoch.
+    /// The last step before those of this step's epoch.
     #[must_use]
-    pub fn begins_epoch(self) -> bool {
-        self.0 & ((1 << STEP_BITS) - 1) == 1
+    pub fn beginning_of_epoch(self) -> Self {
+        Self(self.epoch() << STEP_BITS)
     }
 
     /// The last step before the epoch that follows this step's.
@@ -159,7 +159,7 @@ mod tests {
         let step = Step(41);
         assert!(step.end_of_epoch() > step);
         assert_eq!(step.end_of_epoch().next().to_string(), "1.1");
-        assert!(step.end_of_epoch().next().begins_epoch() && !step.begins_epoch() && Step(1).begins_epoch());
+        assert_eq!(step.end_of_epoch().next().beginning_of_epoch(), step.end_of_epoch());
         assert_eq!(step.to_string(), "41");
         assert!(step.version() < step.last_version() && step.last_version() < step.next().version());
         assert_eq!(step.last_version().step(), step);

@@ -8,14 +8,16 @@ use std::io::{self, ErrorKind};
 pub fn advice(error: &(dyn Error + 'static)) -> &'static str {
     let mut cause = Some(error);
     while let Some(inner) = cause {
-        match inner.downcast_ref::<io::Error>().map(io::Error::kind) {
+        let from_disk = inner.downcast_ref::<io::Error>();
+        match from_disk.map(io::Error::kind) {
             Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
                 return "; make room on that disk and start again: nothing is lost";
             }
             Some(ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => {
                 return "; make it writable and start again: nothing is lost";
             }
-            _ => cause = inner.source(),
+            // An error that was put into one of the disk's is not its source, but what it stands for.
+            _ => cause = from_disk.and_then(io::Error::get_ref).map(|e| e as _).or_else(|| inner.source()),
         }
     }
     ""

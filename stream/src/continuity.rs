@@ -48,25 +48,27 @@ pub enum Gap {
 ///
 /// # Errors
 /// With the first gap.
-pub fn check(pipeline: &Pipeline, notes: &[Note], recorded: &Recorded) -> Result<(), Gap> {
-    let archived = notes.iter().map(|note| note.step).min().unwrap_or_default();
+pub fn check(pipeline: &Pipeline, notes: &[Option<Note>], recorded: Option<&Recorded>) -> Result<(), Gap> {
+    // A lost journal says nothing that could be wrong, and a table that the program has gained is where the others are.
+    let Some(recorded) = recorded else { return Ok(()) };
+    let archived = notes.iter().flatten().map(|note| note.step).min().unwrap_or_default();
+    let noted = |table: usize| notes[table].clone().unwrap_or(Note { step: archived, ..Note::default() });
     let mut before = archived;
     let mut positions: BTreeMap<(usize, Partition), Offset> = BTreeMap::new();
     for Boundary { step, taken } in recorded.steps.iter().filter(|boundary| boundary.step > archived) {
-        // What the last epoch cut and did not archive, a new one has cut anew.
-        let begins_anew = step.begins_epoch() && step.epoch() > before.epoch();
-        if *step != before.next() && !begins_anew {
+        if *step != before.next() {
             return Err(Gap::Steps { archived: before, journaled: *step });
         }
         before = *step;
         for Taken { table, partition, range } in taken {
             let Some(number) = pipeline.tables.iter().position(|t| t.name == *table) else { continue };
+            let note = noted(number);
             // A table that is ahead of the others has this step already.
-            if notes[number].step >= *step {
+            if note.step >= *step {
                 continue;
             }
             let known = positions.insert((number, *partition), range.to);
-            let known = known.or_else(|| notes[number].positions.get(partition).copied());
+            let known = known.or_else(|| note.positions.get(partition).copied());
             if let Some(position) = known.filter(|position| *position != range.from) {
                 let (table, partition, range) = (table.clone(), *partition, *range);
                 return Err(Gap::Offsets { table, partition, step: *step, range, position });
@@ -87,8 +89,9 @@ mod tests {
         Pipeline { tables: vec![table("a"), table("b")], sinks: vec![], settings: BTreeMap::new() }
     }
 
-    fn note(step: Step, to: i64) -> Note {
-        Note { step, positions: BTreeMap::from([(Partition(0), Offset(to))]), acknowledged: Step::ZERO }
+    fn note(step: Step, to: i64) -> Option<Note> {
+        let positions = BTreeMap::from([(Partition(0), Offset(to))]);
+        Some(Note { step, positions, ..Note::default() })
     }
 
     fn boundary(step: Step, table: &str, from: i64, to: i64) -> Boundary {
@@ -96,8 +99,8 @@ mod tests {
         Boundary { step, taken: vec![Taken { table: table.into(), partition: Partition(0), range }] }
     }
 
-    fn checked(notes: &[Note], steps: Vec<Boundary>) -> Result<(), Gap> {
-        check(&pipeline(), notes, &Recorded { steps, acknowledged: Step::ZERO })
+    fn checked(notes: &[Option<Note>], steps: Vec<Boundary>) -> Result<(), Gap> {
+        check(&pipeline(), notes, Some(&Recorded { steps, acknowledged: Step::ZERO }))
     }
 
     #[test]
@@ -111,8 +114,9 @@ mod tests {
             boundary(Step(8), "b", 10, 11),
         ];
         assert_eq!(checked(&notes, steps), Ok(()));
-        let anew = Step(6).end_of_epoch().next();
-        assert_eq!(checked(&notes, vec![boundary(anew, "a", 10, 11), boundary(anew.next(), "b", 10, 12)]), Ok(()));
+        let gained = [note(Step(4), 10), None];
+        assert_eq!(checked(&gained, vec![boundary(Step(5), "b", 0, 3), boundary(Step(6), "b", 3, 4)]), Ok(()));
+        assert_eq!(check(&pipeline(), &notes, None), Ok(()));
     }
 
     #[test]
@@ -124,7 +128,7 @@ mod tests {
         assert!(later.contains("table a, partition 0: step 5 of the journal takes [11..12)"), "{later}");
         let torn = vec![boundary(Step(5), "a", 10, 12), boundary(Step(6), "a", 13, 14)];
         assert!(matches!(checked(&notes, torn), Err(Gap::Offsets { step: Step(6), position: Offset(12), .. })));
-        let nothing = checked(&[Note::default(), Note::default()], vec![boundary(Step(57), "a", 9, 10)]);
+        let nothing = checked(&[None, None], vec![boundary(Step(57), "a", 9, 10)]);
         assert_eq!(nothing, Err(Gap::Steps { archived: Step(0), journaled: Step(57) }));
     }
 }

@@ -169,11 +169,11 @@ pub enum JournalError {
 }
 
 impl Journal {
-    /// Opens the journal in the state folder, or begins one.
+    /// Opens the journal in the state folder, or begins one. Nothing is recorded where there was none: it is new, or lost.
     ///
     /// # Errors
     /// Where the disk fails, another process holds it, or it is damaged before its last line.
-    pub fn open(folder: &Path) -> Result<(Self, Recorded), JournalError> {
+    pub fn open(folder: &Path) -> Result<(Self, Option<Recorded>), JournalError> {
         let path = folder.join("journal");
         let failed = |action, path: &Path| {
             let path = path.to_owned();
@@ -193,7 +193,7 @@ impl Journal {
             file.set_len(sound_bytes as u64).map_err(failed("cut", &path))?;
             file.sync_data().map_err(failed("sync", &path))?;
         }
-        Ok((Self { path, file, _lock: lock }, recorded))
+        Ok((Self { path, file, _lock: lock }, (sound_bytes > 0).then_some(recorded)))
     }
 
     /// Puts the boundary on disk. When this returns, the step may have effects.
@@ -218,14 +218,25 @@ impl Journal {
     /// # Errors
     /// Where the disk fails; the old journal is whole then.
     pub fn replace(&mut self, recorded: &Recorded) -> Result<(), JournalError> {
+        self.put(&recorded.to_bytes())
+    }
+
+    /// Forgets everything, as if the journal were lost.
+    ///
+    /// # Errors
+    /// Where the disk fails; the old journal is whole then.
+    pub fn clear(&mut self) -> Result<(), JournalError> {
+        self.put(b"")
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
         let fresh = self.path.with_extension("new");
         let failed = |action| {
             let path = fresh.clone();
             move |source| JournalError::Disk { action, path, source }
         };
-        let bytes = recorded.to_bytes();
         let mut file = File::create(&fresh).map_err(failed("create"))?;
-        file.write_all(&bytes).map_err(failed("write"))?;
+        file.write_all(bytes).map_err(failed("write"))?;
         file.sync_all().map_err(failed("sync"))?;
         fs::rename(&fresh, &self.path).map_err(failed("rename"))?;
         sync_folder(&self.path).map_err(failed("sync"))?;
@@ -262,7 +273,7 @@ mod tests {
     fn what_was_written_is_read_again_and_a_torn_last_line_is_cut_away() {
         let folder = tempfile::tempdir().unwrap();
         let (mut journal, recorded) = Journal::open(folder.path()).unwrap();
-        assert!(recorded.steps.is_empty());
+        assert_eq!(recorded, None);
         journal.step(&boundary(1)).unwrap();
         journal.acknowledged(Step(1)).unwrap();
         journal.step(&boundary(2)).unwrap();
@@ -271,8 +282,7 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() - 3]).unwrap();
         let (journal, recorded) = Journal::open(folder.path()).unwrap();
-        assert_eq!(recorded.steps, [boundary(1)]);
-        assert_eq!(recorded.acknowledged, Step(1));
+        assert_eq!(recorded, Some(Recorded { steps: vec![boundary(1)], acknowledged: Step(1) }));
         drop(journal);
     }
 

@@ -12,8 +12,8 @@ use crate::journal::{Journal, JournalError, Recorded};
 pub struct Taken {
     /// The journal.
     pub journal: Journal,
-    /// What it says; nothing where another stream has written the archive since.
-    pub recorded: Recorded,
+    /// What it says; `None` where it is new, lost, or another stream has written the archive since.
+    pub recorded: Option<Recorded>,
     /// The right to write the archive.
     pub owner: Ownership,
 }
@@ -36,11 +36,10 @@ pub enum TakeoverError {
 pub fn take(archive: &Path, state: &Path) -> Result<Taken, TakeoverError> {
     let (mut journal, mut recorded) = Journal::open(state)?;
     let candidate = Candidate::new(archive, state)?;
-    if candidate.heritage() == Heritage::Foreign && recorded != Recorded::default() {
+    if candidate.heritage() == Heritage::Foreign && recorded.take().is_some() {
         tracing::warn!("another state folder wrote the archive last; a new epoch begins after its last archived step");
-        recorded = Recorded::default();
         // Before the archive is taken: afterwards this folder is the last to have written it, and its journal is believed.
-        journal.replace(&recorded)?;
+        journal.clear()?;
     }
     Ok(Taken { journal, recorded, owner: candidate.take()? })
 }
@@ -76,15 +75,15 @@ mod tests {
         let (archive, state, copied) = (folder.path().join("a"), folder.path().join("s"), folder.path().join("c"));
         drop(run(&archive, &state));
         let again = take(&archive, &state).unwrap();
-        assert_eq!(again.recorded.acknowledged, Step(7));
+        assert_eq!(again.recorded.clone().unwrap().acknowledged, Step(7));
         copy(&state, &copied);
         let refused = take(&archive, &copied).unwrap_err().to_string();
         assert!(refused.contains("is being written by process") && refused.contains("/s;"), "{refused}");
         drop(again);
         let foreign = take(&archive, &copied).unwrap();
-        assert_eq!(foreign.recorded, Recorded::default(), "the copy's journal may be old");
+        assert_eq!(foreign.recorded, None, "the copy's journal may be old");
         drop(foreign);
-        assert_eq!(take(&archive, &copied).unwrap().recorded, Recorded::default(), "and it stays so");
+        assert_eq!(take(&archive, &copied).unwrap().recorded, None, "and it stays so");
     }
 
     #[test]
@@ -103,6 +102,6 @@ mod tests {
         let refused = take(&archive, &state).unwrap_err().to_string();
         assert!(refused.contains("was taken over by") && refused.contains("from before that"), "{refused}");
         std::fs::remove_file(state.join("owner.json")).unwrap();
-        assert_eq!(take(&archive, &state).unwrap().recorded, Recorded::default());
+        assert_eq!(take(&archive, &state).unwrap().recorded, None);
     }
 }

@@ -9,7 +9,7 @@ fn placed(offset: i64, step: u64) -> Placed {
 
 fn commit(step: u64, to: i64, records: u64) -> Commit {
     let positions = BTreeMap::from([(Partition(0), Offset(to))]);
-    Commit { note: Note { step: Step(step), positions, acknowledged: Step::ZERO }, records: Some(records) }
+    Commit { note: Note { step: Step(step), positions, ..Note::default() }, records: Some(records) }
 }
 
 /// Two commits: steps 1 and 2 with offsets 0 to 2, step 3 with offsets 3 and 4.

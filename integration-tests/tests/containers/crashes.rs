@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lockstep_integration_tests::containers::{self, variable};
+use lockstep_integration_tests::{containers, variable};
 use rand::RngExt;
 use tokio::time::{Instant, sleep};
 

@@ -91,7 +91,7 @@ async fn l6_a_stopped_stream_that_comes_back_after_another_has_taken_over_loses_
     shop.caught_up_and_archived().await?;
 
     // The old one's next write is under way for longer than it takes the new one to start and to write.
-    let (before, late) = (proxy.seen(), Duration::from_secs(12));
+    let (before, late) = (proxy.seen(), Duration::from_secs(20));
     proxy.queue_times(4, &Fault::Delay(late));
     move_users(&mut shop, "Old").await?;
     eventually("the old one's write is under way", SOON, async || {

@@ -1,8 +1,8 @@
 //! Records as a living shop sends them: new ones, updates, deletes and bad ones, in bursts, from a seed.
 
 use anyhow::Result;
-use lockstep_integration_tests::containers::variable;
 use lockstep_integration_tests::kafka::Record;
+use lockstep_integration_tests::variable;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};

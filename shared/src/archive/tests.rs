@@ -37,7 +37,8 @@ fn record(step: u64, offset: i64, content: Content) -> ArchivedRecord {
 }
 
 pub(super) fn note(step: u64) -> Note {
-    Note { step: Step(step), positions: BTreeMap::from([(Partition(0), Offset(9))]), acknowledged: Step(1) }
+    let positions = BTreeMap::from([(Partition(0), Offset(9))]);
+    Note { step: Step(step), positions, acknowledged: Step(1), uncertain_after: None }
 }
 
 pub(super) fn rows() -> Vec<ArchivedRecord> {

@@ -3,16 +3,18 @@
 //! Positions are ours; nothing is taken from the consumer group. What is lost in the log (retention, a topic made anew or
 //! cut) is refused, never skipped. A topic made anew that has grown past our position is known by the record before it:
 //! reading begins there, with the one that was taken last, and that must be the same. Where compaction took that one away,
-//! nothing tells.
+//! nothing tells. While a topic is read, the broker's id of it tells (Kafka 3.1 and later).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use lockstep_shared::coordinates::{Offset, Partition, Place};
 use lockstep_shared::plan::Table;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
@@ -50,6 +52,28 @@ const FIXED: [(&str, &str); 4] = [
     ("enable.partition.eof", "true"),
 ];
 
+/// Learns that a topic was made anew under the client. The client reads on in the new one as if nothing were, and says
+/// so only in its debug log; a test in containers sees that it still says it in these words.
+#[derive(Default)]
+struct TopicWatch {
+    is_another: AtomicBool,
+}
+
+/// What the client says, and the id of a topic that it has not known before.
+const ANOTHER_TOPIC: &str = "changed id from ";
+const NO_TOPIC: &str = "changed id from AAAAAAAAAAAAAAAAAAAAAA";
+
+impl ClientContext for TopicWatch {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
+        if log_message.contains(ANOTHER_TOPIC) && !log_message.contains(NO_TOPIC) {
+            self.is_another.store(true, Ordering::Release);
+        }
+        DefaultClientContext.log(level, fac, log_message);
+    }
+}
+
+impl ConsumerContext for TopicWatch {}
+
 /// Where a partition is read.
 struct Tail {
     position: Offset,
@@ -59,7 +83,7 @@ struct Tail {
 
 /// A topic that is being read.
 struct Following {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<TopicWatch>,
     tails: BTreeMap<Partition, Tail>,
     warned: Option<Instant>,
 }
@@ -90,6 +114,9 @@ impl Topic {
         for (name, value) in FIXED {
             config.set(name, value);
         }
+        // What the watch of the topic listens to.
+        let debug = config.get("debug").map_or("topic".to_owned(), |given| format!("{given},topic"));
+        config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
         Ok(Self { table: table.name.clone(), topic, config })
     }
 
@@ -109,7 +136,7 @@ impl Topic {
         SourceError::Kafka { table: self.table.clone(), topic: self.topic.clone(), servers, reason: reason.to_string() }
     }
 
-    fn partitions(&self, consumer: &BaseConsumer, patience: Duration) -> Result<BTreeSet<Partition>, SourceError> {
+    fn partitions<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>, patience: Duration) -> Result<BTreeSet<Partition>, SourceError> {
         let metadata = consumer.fetch_metadata(Some(&self.topic), patience).map_err(|e| self.refused(&e))?;
         let topic = metadata.topics().iter().find(|t| t.name() == self.topic);
         let partitions: BTreeSet<Partition> =
@@ -136,7 +163,8 @@ impl Topic {
     }
 
     fn follow(&self, reader: &Reader, commits: &Receiver<Vec<(Partition, Offset)>>) -> Result<(), SourceError> {
-        let consumer: BaseConsumer = self.config.create().map_err(|e| self.refused(&e))?;
+        let watch = TopicWatch::default();
+        let consumer = self.config.create_with_context(watch).map_err(|e| self.refused(&e))?;
         let mut following = Following { consumer, tails: BTreeMap::new(), warned: None };
         let mut discover = Instant::now();
         while !reader.stopped() {
@@ -225,6 +253,10 @@ impl Topic {
             }
             wait = Duration::ZERO;
         }
+        // Asked after they were received: the client learns of the new topic before it reads from it.
+        if following.consumer.context().is_another.load(Ordering::Acquire) {
+            return Err(self.failed(format!("the topic was made anew while it was read; {LOG_LOST}")));
+        }
         for (partition, mut records) in batches {
             let Some(tail) = following.tails.get_mut(&partition) else { continue };
             self.check_last(tail, &records)?;
@@ -288,7 +320,7 @@ impl Topic {
         ))
     }
 
-    fn commit(&self, consumer: &BaseConsumer, positions: &[(Partition, Offset)]) {
+    fn commit(&self, consumer: &BaseConsumer<TopicWatch>, positions: &[(Partition, Offset)]) {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in positions {
             if list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(offset.0)).is_err() {

@@ -66,9 +66,7 @@ pub enum SourceEvent {
     },
     /// A table cannot be read any further.
     Failed {
-        /// The table.
-        table: String,
-        /// What happened and what to do.
+        /// The table, what happened and what to do.
         reason: String,
     },
 }
@@ -110,7 +108,6 @@ pub enum SourceError {
 
 /// What a reading thread needs.
 struct Reader {
-    table: Table,
     id: TableId,
     positions: BTreeMap<Partition, Offset>,
     last: BTreeMap<Partition, RawRecord>,
@@ -133,7 +130,7 @@ impl Reader {
     }
 
     fn fail(&self, error: &SourceError) {
-        self.send(SourceEvent::Failed { table: self.table.name.clone(), reason: error.to_string() });
+        self.send(SourceEvent::Failed { reason: error.to_string() });
     }
 }
 
@@ -159,7 +156,6 @@ impl Sources {
         for (number, table) in tables.iter().enumerate() {
             let id = TableId(number);
             let reader = Reader {
-                table: table.clone(),
                 id,
                 positions: of_table(id, &reached.positions),
                 last: of_table(id, &reached.last),

@@ -53,7 +53,7 @@ fn avro() -> impl Strategy<Value = Json> {
             pair.clone().prop_map(|(of, a)| json!({"type": "array", "items": of, "arg.properties": a})),
             pair.clone().prop_map(|(of, a)| json!({"type": "map", "values": of, "arg.properties": a})),
             pair.clone().prop_map(|(of, _)| json!(["null", of])),
-            (0..3_i64, pair).prop_map(|(size, _)| json!({"type": "fixed", "name": "f", "size": size * i64::MAX / 2})),
+            (0..3_i64, pair).prop_map(|(size, _)| json!({"type": "fixed", "name": "f", "size": size.saturating_mul(i64::MAX / 2)})),
         ]
     })
 }
