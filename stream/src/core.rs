@@ -89,6 +89,8 @@ pub struct Core {
     journaled: VecDeque<Boundary>,
     uncertainty: Option<Uncertainty>,
     positions: BTreeMap<Channel, Offset>,
+    /// Partitions whose beginning no step has noted yet: what retention takes before their first record would not be missed.
+    unnoted: BTreeSet<Channel>,
     pending: BTreeMap<Channel, Pending>,
     pending_records: usize,
     counts: Vec<TableCounts>,
@@ -109,6 +111,7 @@ impl Core {
             journaled: beginning.journaled,
             uncertainty: beginning.uncertainty,
             positions: beginning.positions,
+            unnoted: BTreeSet::new(),
             pending: BTreeMap::new(),
             pending_records: 0,
         }
@@ -129,6 +132,9 @@ impl Core {
 
     /// A partition is read from `start` on. Those that a table has at the start are found before any of them is caught up.
     pub fn partition_found(&mut self, channel: Channel, start: Offset) {
+        if !self.positions.contains_key(&channel) {
+            self.unnoted.insert(channel);
+        }
         let position = *self.positions.entry(channel).or_insert(start);
         self.pending.entry(channel).or_insert_with(|| Pending { records: VecDeque::new(), reached: position });
         if let Some(uncertainty) = &mut self.uncertainty {
@@ -269,7 +275,7 @@ impl Core {
                 None => pending.reached,
             };
             room = room.saturating_sub(pending.records.len());
-            if to > from {
+            if to > from || self.unnoted.contains(channel) {
                 let table = self.pipeline.tables[channel.table.0].name.clone();
                 taken.push(Taken { table, partition: channel.partition, range: OffsetRange { from, to } });
             }
@@ -297,6 +303,7 @@ impl Core {
                 });
                 archived.push((channel.table, record));
             }
+            self.unnoted.remove(&channel);
             self.positions.insert(channel, taken.range.to);
             positions.push((channel, taken.range.to));
         }

@@ -2,9 +2,18 @@
 //!
 //! `integration-tests/run` starts an engine, builds or pulls the images and switches these tests on.
 
+mod shop;
 mod expected;
-mod faults;
+mod traffic;
+mod smoke;
 mod pipeline;
 mod repair;
-mod shop;
-mod smoke;
+mod faults;
+mod crashes;
+mod outages;
+mod disks;
+mod fencing;
+mod lost_logs;
+mod damage;
+mod memory;
+mod stops;
