@@ -10,7 +10,7 @@ use super::statistics::{Test, alike, correlation, even, proportional, trend};
 
 /// Lines of a list.
 const SHOWN: usize = 5;
-/// How rarely chance may do what counts as shown. There are eight tests; at one in a hundred each, a shop of pure chance
+/// How rarely chance may do what counts as shown. There are eight of them; at one in a hundred each, a shop of pure chance
 /// passes all of them in nine reports of ten.
 const SIGNIFICANCE: f64 = 0.01;
 /// Fewest buckets of a trend: days where there are as many, hours otherwise.
@@ -217,14 +217,14 @@ fn one_trend(id: &'static str, title: &'static str, what: &str, unit: &str, seri
         None => {
             (Verdict::TooLittle, format!("there are {} whole {unit}s, and a trend needs {LEAST_BUCKETS}", series.len()))
         }
-        Some(trend) if trend.is_shown() => {
+        Some(trend) if trend.p < SIGNIFICANCE => {
             let direction = if trend.slope > 0.0 { "grows" } else { "falls" };
             let much = trend.slope.abs();
-            (Verdict::Something, format!("{what} {direction} by {much:.4} a {unit}, every {unit} (least squares)"))
+            (Verdict::Something, format!("{what} {direction} by {much:.2} from {unit} to {unit}"))
         }
         Some(_) => (
             Verdict::Nothing,
-            format!("the data shows no trend: the 95 % interval of the growth of {what} a {unit} has zero in it"),
+            format!("the data shows no trend: by chance alone {what} by the {unit} would grow or fall as much"),
         ),
     };
     Finding { id, title, verdict, sentence, test: None, trend: found, rows: Vec::new() }

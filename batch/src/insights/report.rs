@@ -132,10 +132,11 @@ impl Finding {
             let Test { method, statistic, degrees, p } = test;
             writeln!(out, "    {method} {statistic:.4}, {degrees} degrees of freedom, p = {p:.4}")?;
         }
-        if let Some(Trend { mean, slope, low, high, buckets }) = &self.trend {
+        if let Some(Trend { mean, slope, low, high, p, buckets }) = &self.trend {
             writeln!(
                 out,
-                "    mean {mean:.2}, slope {slope:+.4} (95 % interval {low:+.4} to {high:+.4}) over {buckets} buckets"
+                "    least squares over {buckets} buckets: mean {mean:.2}, slope {slope:+.4} \
+                 (95 % interval {low:+.4} to {high:+.4}), p = {p:.4}"
             )?;
         }
         for row in &self.rows {

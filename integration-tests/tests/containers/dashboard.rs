@@ -39,7 +39,7 @@ const CHOICES: [Choice; 6] = [
         from_ms: Some(NEW_YEAR_MS),
         to_ms: Some(NEW_YEAR_MS + 100 * MINUTE_MS),
         state: Some("Texas"),
-        brand: Some("Beer, DAmore and Wintheiser"),
+        brand: Some("Kestrel & Sons"),
     },
     Choice { from_ms: Some(4_000_000_000_000), to_ms: Some(4_000_000_100_000), state: None, brand: None },
 ];

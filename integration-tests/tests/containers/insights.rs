@@ -58,8 +58,8 @@ async fn the_numbers_behind_the_insights_are_polars_and_random_data_shows_nothin
     let loyal = "SELECT u.id AS id, COUNT(*) AS n, SUM(o.price) AS s FROM orders o JOIN users u ON o.customer_id = u.id GROUP BY u.id ORDER BY n DESC, id LIMIT 5";
     assert_eq!(rows(&report, "loyal-customers")?, archived.rows(loyal)?);
     let states = "WITH o AS (SELECT state, COUNT(*) AS n, SUM(price) AS s FROM orders GROUP BY state), \
-                  c AS (SELECT state, COUNT(*) AS c FROM users WHERE state IS NOT NULL GROUP BY state) \
-                  SELECT c.state AS state, o.n AS n, c.c AS customers, o.s AS s, CAST(FLOOR(o.s / c.c) AS BIGINT) AS each FROM c JOIN o ON c.state = o.state \
+                  c AS (SELECT state, COUNT(*) AS people FROM users WHERE state IS NOT NULL GROUP BY state) \
+                  SELECT c.state AS state, o.n AS n, c.people AS customers, o.s AS s, CAST(FLOOR(o.s / c.people) AS BIGINT) AS each FROM c JOIN o ON c.state = o.state \
                   ORDER BY n DESC, state LIMIT 5";
     assert_eq!(rows(&report, "states-by-orders")?, archived.rows(states)?);
 

@@ -149,7 +149,7 @@ impl Shop {
     }
 
     /// The index of one of [`SINKS`].
-    pub fn index_of(&self, sink: &str) -> &str {
+    pub fn index_of(&self, sink: &'static str) -> &str {
         let default = if sink == "catalogue" { "products" } else { sink };
         self.settings.get(&format!("{sink}.index")).map_or(default, String::as_str)
     }

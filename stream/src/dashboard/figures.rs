@@ -45,7 +45,7 @@ pub struct Gauge {
     pub value: Option<i64>,
     /// What it counts.
     pub unit: Unit,
-    /// The end of its scale, where it has one.
+    /// What it is set beside, where it has that: the catalogue's size. It can be less, where the catalogue lacks products.
     pub of: Option<i64>,
 }
 
