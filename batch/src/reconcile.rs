@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use lockstep_shared::archive::{Archive, Note};
 use lockstep_shared::coordinates::Step;
-use lockstep_shared::index::{Client, ClientConfig, IndexError, index_name, scan::scan, writer::Writer};
+use lockstep_shared::index::{
+    Client, ClientConfig, IndexError, index_name,
+    scan::{Reading, scan},
+    writer::Writer,
+};
 use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::sql::settings::{SettingError, Settings};
 
@@ -148,7 +152,7 @@ async fn compare(
     client: &Client,
 ) -> Result<Compared, ReconcileError> {
     let mut comparison = Comparison::new(sink, cut, expected(pipeline, settings, sink, cut).await?);
-    scan(client, index_name(sink), |found| comparison.take(found)).await?;
+    scan(client, index_name(sink), Reading::Whole, |found| comparison.take(found)).await?;
     let mut compared = comparison.finish();
     leave_out_deleted_since(pipeline, settings, sink, cut, &mut compared).await?;
     Ok(compared)

@@ -28,6 +28,7 @@ use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::index::Index;
 use crate::kafka::Kafka;
+use crate::variable;
 
 /// How long a server may take from its container's start to its first answer; ten times what two cores need.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -310,11 +311,6 @@ pub fn free_port() -> Result<u16> {
         }
     }
     bail!("no free port from {FIRST} on")
-}
-
-#[expect(clippy::disallowed_methods, reason = "the switch of the tests, not configuration of the product")]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }
 
 fn wanted() -> Result<bool> {

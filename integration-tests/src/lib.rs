@@ -9,6 +9,7 @@ pub mod kafka;
 pub mod index;
 pub mod proxy;
 pub mod processes;
+pub mod simulation;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +26,13 @@ pub fn workspace() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let package = package.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
     package.parent().map(Path::to_owned).unwrap_or(package)
+}
+
+/// A variable of the environment that switches something in the tests.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "a switch of the tests, not configuration of the product")]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// Polls until `probe` succeeds and returns its value.

@@ -46,6 +46,12 @@ impl Step {
         self.0 >> STEP_BITS
     }
 
+    /// The last step before those of this step's epoch.
+    #[must_use]
+    pub fn beginning_of_epoch(self) -> Self {
+        Self(self.epoch() << STEP_BITS)
+    }
+
     /// The last step before the epoch that follows this step's.
     #[must_use]
     pub fn end_of_epoch(self) -> Self {
@@ -153,6 +159,7 @@ mod tests {
         let step = Step(41);
         assert!(step.end_of_epoch() > step);
         assert_eq!(step.end_of_epoch().next().to_string(), "1.1");
+        assert_eq!(step.end_of_epoch().next().beginning_of_epoch(), step.end_of_epoch());
         assert_eq!(step.to_string(), "41");
         assert!(step.version() < step.last_version() && step.last_version() < step.next().version());
         assert_eq!(step.last_version().step(), step);

@@ -16,6 +16,8 @@ pub struct Work {
     pub records: Vec<(TableId, ArchivedRecord)>,
     /// Where each partition that it touched stands now.
     pub positions: Positions,
+    /// See [`Note::uncertain_after`].
+    pub uncertain_after: Option<Step>,
 }
 
 /// Steps that wait for a commit.
@@ -23,6 +25,7 @@ pub struct Work {
 pub struct Gathered {
     tables: Vec<Waiting>,
     step: Option<Step>,
+    uncertain_after: Option<Step>,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl Gathered {
     pub fn after(notes: &[Note]) -> Self {
         let waiting =
             |note: &Note| Waiting { records: Vec::new(), positions: note.positions.clone(), archived: note.step };
-        Self { tables: notes.iter().map(waiting).collect(), step: None }
+        Self { tables: notes.iter().map(waiting).collect(), step: None, uncertain_after: None }
     }
 
     /// Adds the step that follows.
@@ -63,6 +66,7 @@ impl Gathered {
             self.tables[channel.table.0].positions.insert(channel.partition, offset);
         }
         self.step = Some(work.step);
+        self.uncertain_after = work.uncertain_after;
     }
 
     /// Whether no step waits.
@@ -82,8 +86,9 @@ impl Gathered {
     pub fn commit(&mut self, acknowledged: Step) -> Option<Commit> {
         let step = self.step.take()?;
         let acknowledged = acknowledged.min(step);
+        let uncertain_after = self.uncertain_after;
         let note = |table: &mut Waiting| {
-            let note = Note { step, positions: table.positions.clone(), acknowledged };
+            let note = Note { step, positions: table.positions.clone(), acknowledged, uncertain_after };
             (std::mem::take(&mut table.records), note)
         };
         Some(Commit { step, tables: self.tables.iter_mut().map(note).collect() })

@@ -5,20 +5,22 @@
 //! While the journal holds steps that the archive lacks, steps are cut exactly as the journal says; afterwards by count
 //! and by time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use lockstep_shared::archive::ArchivedRecord;
 use lockstep_shared::coordinates::{Channel, Offset, OffsetRange, Step, TableId};
 use lockstep_shared::history::{Content, HistoryRecord};
+use lockstep_shared::identity::DocumentId;
 use lockstep_shared::plan::Pipeline;
 
 use crate::commit;
 use crate::decode::Decoder;
 use crate::group;
-use crate::join::{Join, Transients};
+use crate::join::{Change, Join, Said};
 use crate::journal::{Boundary, Taken};
 use crate::record::RawRecord;
+use crate::survey::{Survey, Surveyed, Uncertainty};
 
 /// What must happen outside, in the order in which it is given.
 #[derive(Debug)]
@@ -29,6 +31,9 @@ pub enum Command {
     Write(group::Work),
     /// The records of a step go to the archive.
     Archive(commit::Work),
+    /// The indexes are searched for documents of lost steps, after what goes to the sinks before this; the answer goes to
+    /// [`Core::settle`].
+    Search(Survey),
 }
 
 /// Counts since the start, by table.
@@ -62,19 +67,8 @@ pub struct Beginning {
     pub positions: BTreeMap<Channel, Offset>,
     /// Up to this step the index has everything: such steps change the state in silence.
     pub acknowledged: Step,
-    /// Whether the journal of the last run is there.
-    pub memory: Memory,
-}
-
-/// What is known of the steps that ran last time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Memory {
-    /// The journal has them all, or there was no last time.
-    #[default]
-    Whole,
-    /// The journal is lost. Until each partition has passed the end that its log had at the start, documents that come
-    /// and go within a step are deleted explicitly: the index may hold them.
-    Lost,
+    /// After a lost journal.
+    pub uncertainty: Option<Uncertainty>,
 }
 
 #[derive(Debug)]
@@ -93,8 +87,7 @@ pub struct Core {
     step: Step,
     acknowledged: Step,
     journaled: VecDeque<Boundary>,
-    memory: Memory,
-    uncertain_until: BTreeMap<Channel, Offset>,
+    uncertainty: Option<Uncertainty>,
     positions: BTreeMap<Channel, Offset>,
     pending: BTreeMap<Channel, Pending>,
     pending_records: usize,
@@ -114,8 +107,7 @@ impl Core {
             step: beginning.step,
             acknowledged: beginning.acknowledged,
             journaled: beginning.journaled,
-            memory: beginning.memory,
-            uncertain_until: BTreeMap::new(),
+            uncertainty: beginning.uncertainty,
             positions: beginning.positions,
             pending: BTreeMap::new(),
             pending_records: 0,
@@ -135,18 +127,28 @@ impl Core {
         pending.records.extend(records);
     }
 
-    /// A partition is read from `start` on; its log ends at `end` now.
-    pub fn partition_found(&mut self, channel: Channel, start: Offset, end: Option<Offset>) {
+    /// A partition is read from `start` on. Those that a table has at the start are found before any of them is caught up.
+    pub fn partition_found(&mut self, channel: Channel, start: Offset) {
         let position = *self.positions.entry(channel).or_insert(start);
         self.pending.entry(channel).or_insert_with(|| Pending { records: VecDeque::new(), reached: position });
-        if let (Memory::Lost, Some(end)) = (self.memory, end) {
-            self.uncertain_until.insert(channel, end);
+        if let Some(uncertainty) = &mut self.uncertainty {
+            uncertainty.partition_found(channel);
         }
+    }
+
+    /// A partition has been received up to the end of its log, as it stands now.
+    pub fn caught_up(&mut self, channel: Channel) {
+        let Some(uncertainty) = &mut self.uncertainty else { return };
+        // A gap after the last record waits for the next one to be taken.
+        let last = self.pending.get(&channel).and_then(|pending| pending.records.back());
+        let taken = self.positions.get(&channel).copied().unwrap_or(Offset(0));
+        uncertainty.caught_up(channel, last.map_or(taken, |record| Offset(record.place.offset.0 + 1)));
     }
 
     /// The index has everything up to the step.
     pub fn acknowledge(&mut self, step: Step) {
         self.acknowledged = self.acknowledged.max(step);
+        self.uncertainty.take_if(|uncertainty| uncertainty.is_over(step));
     }
 
     /// Whether more records may be received. While the journal is replayed always: the next step may need any partition.
@@ -171,6 +173,12 @@ impl Core {
     #[must_use]
     pub fn is_replaying(&self) -> bool {
         !self.journaled.is_empty()
+    }
+
+    /// Whether the index may still hold documents of steps that were lost with a journal.
+    #[must_use]
+    pub fn is_uncertain(&self) -> bool {
+        self.uncertainty.is_some()
     }
 
     /// Counts by table, in the pipeline's order.
@@ -203,7 +211,32 @@ impl Core {
             commands.push(Command::Journal(boundary.clone()));
             self.apply(&boundary, &mut commands);
         }
+        let tables = self.pipeline.tables.len();
+        let due = self.uncertainty.as_mut().filter(|_| self.journaled.is_empty());
+        commands.extend(due.and_then(|uncertainty| uncertainty.due(tables, &self.positions)).map(Command::Search));
         commands
+    }
+
+    /// The indexes hold these documents of lost steps: a step without records writes each as it is now.
+    pub fn settle(&mut self, found: Vec<Surveyed>) -> Vec<Command> {
+        let mut by_sink: BTreeMap<usize, BTreeSet<DocumentId>> = BTreeMap::new();
+        for (sink, id) in found {
+            by_sink.entry(sink).or_default().insert(id);
+        }
+        let mut changes = Vec::new();
+        for (sink, ids) in by_sink {
+            let mut there = self.join.find(sink, &ids);
+            changes.extend(ids.into_iter().map(|id| Change { sink, document: there.remove(&id), id }));
+        }
+        self.step = self.step.next();
+        let step = self.step;
+        self.uncertainty.iter_mut().for_each(|uncertainty| uncertainty.settle(step));
+        let uncertain_after = self.uncertainty.as_ref().map(Uncertainty::after);
+        vec![
+            Command::Journal(Boundary { step, taken: Vec::new() }),
+            Command::Archive(commit::Work { step, records: Vec::new(), positions: Vec::new(), uncertain_after }),
+            Command::Write(group::Work { step, changes }),
+        ]
     }
 
     fn may_run_ahead(&self) -> bool {
@@ -269,19 +302,17 @@ impl Core {
         }
         history.sort_by_key(HistoryRecord::order);
         self.step = boundary.step;
-        commands.push(Command::Archive(commit::Work { step: boundary.step, records: archived, positions }));
+        let uncertain_after = self.uncertainty.as_ref().map(Uncertainty::after);
+        let step = boundary.step;
+        commands.push(Command::Archive(commit::Work { step, records: archived, positions, uncertain_after }));
         if boundary.step <= self.acknowledged {
             self.join.load(&history);
         } else {
-            let transients = self.transients();
-            let changes = self.join.apply(&history, transients);
-            commands.push(Command::Write(group::Work { step: boundary.step, changes }));
+            let is_catching_up = self.uncertainty.as_ref().is_some_and(Uncertainty::is_catching_up);
+            let said = if is_catching_up { Said::Touched } else { Said::Changed };
+            let changes = self.join.apply(&history, said);
+            commands.push(Command::Write(group::Work { step, changes }));
         }
-    }
-
-    fn transients(&mut self) -> Transients {
-        self.uncertain_until.retain(|channel, end| self.positions.get(channel).is_none_or(|position| position < end));
-        if self.uncertain_until.is_empty() { Transients::Omit } else { Transients::Delete }
     }
 
     fn take(&mut self, channel: Channel, range: OffsetRange) -> Vec<RawRecord> {

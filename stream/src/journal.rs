@@ -160,11 +160,11 @@ pub enum JournalError {
 }
 
 impl Journal {
-    /// Opens the journal in the state folder, or begins one.
+    /// Opens the journal in the state folder, or begins one. Nothing is recorded where there was none: it is new, or lost.
     ///
     /// # Errors
     /// Where the disk fails, another process holds it, or it is damaged before its last line.
-    pub fn open(folder: &Path) -> Result<(Self, Recorded), JournalError> {
+    pub fn open(folder: &Path) -> Result<(Self, Option<Recorded>), JournalError> {
         let path = folder.join("journal");
         let disk = |action, path: &Path| {
             let path = path.to_owned();
@@ -182,7 +182,7 @@ impl Journal {
             file.set_len(sound_bytes as u64).map_err(disk("cut", &path))?;
             file.sync_data().map_err(disk("sync", &path))?;
         }
-        Ok((Self { path, file, _lock: lock }, recorded))
+        Ok((Self { path, file, _lock: lock }, (sound_bytes > 0).then_some(recorded)))
     }
 
     /// Puts the boundary on disk. When this returns, the step may have effects.
@@ -245,7 +245,7 @@ mod tests {
     fn what_was_written_is_read_again_and_a_torn_last_line_is_cut_away() {
         let folder = tempfile::tempdir().unwrap();
         let (mut journal, recorded) = Journal::open(folder.path()).unwrap();
-        assert!(recorded.steps.is_empty());
+        assert_eq!(recorded, None);
         journal.step(&boundary(1)).unwrap();
         journal.acknowledged(Step(1)).unwrap();
         journal.step(&boundary(2)).unwrap();
@@ -254,8 +254,7 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() - 3]).unwrap();
         let (journal, recorded) = Journal::open(folder.path()).unwrap();
-        assert_eq!(recorded.steps, [boundary(1)]);
-        assert_eq!(recorded.acknowledged, Step(1));
+        assert_eq!(recorded, Some(Recorded { steps: vec![boundary(1)], acknowledged: Step(1) }));
         drop(journal);
     }
 

@@ -8,6 +8,7 @@ pub mod source;
 pub mod decode;
 pub mod journal;
 pub mod join;
+pub mod survey;
 pub mod core;
 pub mod group;
 pub mod sink;

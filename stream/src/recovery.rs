@@ -3,7 +3,7 @@
 //! With A the last step that every table's archive has, S the last that the index has acknowledged and J the last
 //! journaled: steps up to A come from the archive, (A, J] are cut from the log as the journal says. Steps up to S change
 //! the state in silence, later ones send their changes again at the same versions. Without a journal a new epoch begins
-//! after the last archived step.
+//! after the last archived step; it is claimed in the archive before it has any effect, so that no two lives share one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,20 +13,22 @@ use lockstep_shared::coordinates::{Channel, Offset, Step, TableId};
 use lockstep_shared::history::HistoryRecord;
 use lockstep_shared::plan::Pipeline;
 
-use crate::core::{Beginning, Core, Limits, Memory};
+use crate::core::{Beginning, Core, Limits};
 use crate::group::Work;
-use crate::join::{Join, Transients};
+use crate::join::{Join, Said};
 use crate::journal::{Boundary, Recorded};
+use crate::survey::Uncertainty;
 
 /// What archive and journal say of the last run.
 #[derive(Clone, Debug)]
 pub struct Standing {
     notes: Vec<Note>,
+    claims: Vec<Option<Note>>,
     recorded: Recorded,
-    memory: Memory,
-    archived: Step,
+    uncertain_after: Option<Step>,
+    /// The last step of the state that is taken up.
+    step: Step,
     acknowledged: Step,
-    upto: Step,
 }
 
 /// The state to go on from.
@@ -40,27 +42,48 @@ pub struct Resumed {
 }
 
 impl Standing {
-    /// From the last note of each table and the journal.
+    /// From the last note of each table and the journal, as far as there are any.
     #[must_use]
-    pub fn new(notes: Vec<Note>, recorded: Recorded) -> Self {
-        let steps = || notes.iter().map(|n| n.step);
-        let archived = steps().min().unwrap_or_default();
-        let latest = steps().max().unwrap_or_default();
-        let acknowledged =
-            notes.iter().map(|n| n.acknowledged).chain([recorded.acknowledged]).max().unwrap_or_default();
-        let forgotten = recorded.steps.is_empty() && recorded.acknowledged == Step::ZERO;
-        let memory = if forgotten && latest > Step::ZERO { Memory::Lost } else { Memory::Whole };
-        let upto = match memory {
-            Memory::Whole => archived,
-            Memory::Lost => latest,
+    pub fn new(notes: Vec<Option<Note>>, recorded: Option<Recorded>) -> Self {
+        let known = || notes.iter().flatten();
+        let archived = known().map(|note| note.step).min().unwrap_or_default();
+        let latest = known().map(|note| note.step).max().unwrap_or_default();
+        let uncertain_after = known().filter_map(|note| note.uncertain_after).min();
+        let (step, uncertain_after) = match (&recorded, known().next()) {
+            (Some(_), _) => (archived, uncertain_after),
+            (None, None) => (Step::ZERO, None),
+            (None, Some(_)) => (latest.end_of_epoch(), Some(uncertain_after.unwrap_or(archived))),
         };
-        Self { notes, recorded, memory, archived, acknowledged, upto }
+        let recorded = recorded.unwrap_or_default();
+        let acknowledged = known().map(|note| note.acknowledged).chain([recorded.acknowledged]).max();
+        let acknowledged = acknowledged.unwrap_or_default();
+        let is_claimed = |note: &Option<Note>| note.as_ref().is_some_and(|note| note.step >= step);
+        let unclaimed: Vec<bool> = notes.iter().map(|note| !is_claimed(note)).collect();
+        // A table that the program has gained since has nothing up to where the others are.
+        let notes: Vec<Note> =
+            notes.into_iter().map(|note| note.unwrap_or(Note { step: archived, ..Note::default() })).collect();
+        let claim = |note: &Note| Note { step, positions: note.positions.clone(), acknowledged, uncertain_after };
+        let claims = notes.iter().zip(unclaimed).map(|(note, unclaimed)| unclaimed.then(|| claim(note))).collect();
+        Self { notes, claims, recorded, uncertain_after, step, acknowledged }
     }
 
-    /// The last step that every table's archive has.
+    /// The last step that every table's archive has, once the claims are in it.
     #[must_use]
     pub fn archived(&self) -> Step {
-        self.archived
+        self.step
+    }
+
+    /// By table what its archive must note before anything has an effect, and only then the journal: that this state
+    /// begins here. Most of the time there is nothing to note.
+    #[must_use]
+    pub fn claims(&self) -> &[Option<Note>] {
+        &self.claims
+    }
+
+    /// What the journal holds, once the claims are in the archive.
+    #[must_use]
+    pub fn recorded(&self) -> Recorded {
+        Recorded { steps: self.recorded.steps.clone(), acknowledged: self.acknowledged }
     }
 
     /// The last step that the index has acknowledged.
@@ -72,7 +95,7 @@ impl Standing {
     /// The last step of a table that is taken from its archive.
     #[must_use]
     pub fn upto(&self, table: TableId) -> Step {
-        self.notes[table.0].step.min(self.upto)
+        self.notes[table.0].step.min(self.step)
     }
 
     /// Brings a join to where the last run left it. `history` is what each table's archive holds up to [`Self::upto`], in
@@ -82,26 +105,20 @@ impl Standing {
         history.sort_by_key(HistoryRecord::order);
         let mut join = Join::new(pipeline.clone());
         let again = self.bring_up(&mut join, &history);
-        let journaled = match self.memory {
-            Memory::Whole => self.recorded.steps.iter().filter(|b| b.step > self.archived).cloned().collect(),
-            Memory::Lost => VecDeque::new(),
-        };
-        let step = match self.memory {
-            Memory::Whole => self.upto,
-            Memory::Lost => self.upto.end_of_epoch(),
-        };
+        let journaled = self.recorded.steps.iter().filter(|b| b.step > self.step).cloned().collect();
         let positions = self.positions(pipeline, &journaled);
-        let Self { memory, acknowledged, .. } = self;
-        let beginning = Beginning { step, journaled, positions: positions.clone(), acknowledged, memory };
+        let Self { step, acknowledged, uncertain_after, .. } = self;
+        let uncertainty = uncertain_after.map(|after| Uncertainty::new(after, step.beginning_of_epoch()));
+        let beginning = Beginning { step, journaled, positions: positions.clone(), acknowledged, uncertainty };
         Resumed { core: Core::new(pipeline.clone(), join, limits, beginning), positions, again }
     }
 
     fn bring_up(&self, join: &mut Join, history: &[HistoryRecord]) -> Vec<Work> {
-        let transients = if self.memory == Memory::Lost { Transients::Delete } else { Transients::Omit };
+        let said = if self.uncertain_after.is_some() { Said::Touched } else { Said::Changed };
         let (silent, open) = history.split_at(history.partition_point(|r| r.step <= self.acknowledged));
         join.load(silent);
         let steps = open.chunk_by(|a, b| a.step == b.step);
-        steps.map(|records| Work { step: records[0].step, changes: join.apply(records, transients) }).collect()
+        steps.map(|records| Work { step: records[0].step, changes: join.apply(records, said) }).collect()
     }
 
     /// Where each partition is read from: where the first journaled step that is not archived begins, else where the
@@ -128,13 +145,29 @@ impl Standing {
 ///
 /// # Errors
 /// Where one cannot be opened or does not fit the pipeline.
-pub async fn open(pipeline: &Pipeline, archive: &Archive) -> Result<(Vec<TableArchive>, Vec<Note>), ArchiveError> {
+pub async fn open(
+    pipeline: &Pipeline,
+    archive: &Archive,
+) -> Result<(Vec<TableArchive>, Vec<Option<Note>>), ArchiveError> {
     let mut tables = Vec::with_capacity(pipeline.tables.len());
     for table in &pipeline.tables {
         tables.push(archive.open(table).await?);
     }
-    let notes = tables.iter().map(|t| t.last().cloned().unwrap_or_default()).collect();
+    let notes = tables.iter().map(|t| t.last().cloned()).collect();
     Ok((tables, notes))
+}
+
+/// Puts the claims into the archive.
+///
+/// # Errors
+/// Where it cannot be written.
+pub async fn claim(tables: &mut [TableArchive], standing: &Standing) -> Result<(), ArchiveError> {
+    for (table, claim) in tables.iter_mut().zip(standing.claims()) {
+        if let Some(note) = claim {
+            table.append(&[], note).await?;
+        }
+    }
+    Ok(())
 }
 
 /// What the archive holds of the steps that the join takes from it.

@@ -28,7 +28,7 @@ use crate::http;
 use crate::journal::{Boundary, Journal, JournalError, Recorded};
 use crate::progress::{Positions, Progress};
 use crate::recovery::{self, Resumed, Standing};
-use crate::sink::{SinkError, Sinks};
+use crate::sink::{SinkDone, SinkError, SinkWork, Sinks};
 use crate::source::{SourceError, SourceEvent, Sources};
 use crate::status::Status;
 
@@ -101,7 +101,7 @@ pub async fn run(
         s.phase = "recovering";
         s.archive = archive_path;
     });
-    let (journal, recorded) = Journal::open(&settings.state_path)?;
+    let (mut journal, recorded) = Journal::open(&settings.state_path)?;
     let dashboard = Arc::new(Dashboard::new(&pipeline).map_err(SinkError::from)?);
     let others = dashboard::routes::routes(dashboard, &settings.archive_path);
     let _http = http::serve(&settings.http_address, status.clone(), others).await?;
@@ -117,9 +117,12 @@ pub async fn run(
     };
     let archive = Archive::new(&settings.archive_path);
     let limits = Limits { step_records: settings.step_max_records, steps_in_flight: STEPS_IN_FLIGHT };
-    let (tables, notes) = recovery::open(&pipeline, &archive).await?;
-    let standing = Standing::new(notes, recorded.clone());
+    let (mut tables, notes) = recovery::open(&pipeline, &archive).await?;
+    let standing = Standing::new(notes, recorded);
     let history = recovery::history(&tables, &standing).await?;
+    recovery::claim(&mut tables, &standing).await?;
+    let recorded = standing.recorded();
+    journal.replace(&recorded)?;
     let progress = Progress::new(standing.archived(), standing.acknowledged());
     let resumed = standing.resume(&pipeline, history, limits);
     let sinks = tokio::select! {
@@ -152,8 +155,8 @@ struct Service {
     core: Core,
     sources: Sources,
     events: mpsc::Receiver<SourceEvent>,
-    sink: Effect<group::Work, SinkError>,
-    archiver: Effect<commit::Work, ArchiveError>,
+    sink: Effect<SinkWork, SinkDone, SinkError>,
+    archiver: Effect<commit::Work, Step, ArchiveError>,
     /// The progress's, for the archiver.
     acknowledged: Arc<AtomicU64>,
     progress: Progress,
@@ -162,10 +165,10 @@ struct Service {
     shutdown_timeout: std::time::Duration,
 }
 
-/// A task that takes steps and says which it has done.
-struct Effect<W, E> {
+/// A task that takes work and says what it has done.
+struct Effect<W, D, E> {
     queue: mpsc::Sender<W>,
-    done: mpsc::Receiver<Step>,
+    done: mpsc::Receiver<D>,
     task: JoinHandle<Result<(), E>>,
 }
 
@@ -217,15 +220,22 @@ impl Service {
         loop {
             let cut = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
-                room = self.sink.queue.clone().reserve_owned(), if self.next_is_write(&commands) => {
-                    self.send_write(&mut commands, room);
+                room = self.sink.queue.clone().reserve_owned(), if self.next_is_for_the_sinks(&commands) => {
+                    self.send_to_the_sinks(&mut commands, room);
                     continue;
                 }
                 room = self.archiver.queue.clone().reserve_owned(), if self.next_is_archive(&commands) => {
                     self.send_archive(&mut commands, room);
                     continue;
                 }
-                Some(step) = self.sink.done.recv() => self.on_acknowledged(step)?,
+                Some(done) = self.sink.done.recv() => match done {
+                    SinkDone::Written(step) => self.on_acknowledged(step)?,
+                    SinkDone::Found(documents) => {
+                        let settled = self.core.settle(documents);
+                        self.queue(settled, &mut commands)?;
+                        Cut::Full
+                    }
+                },
                 Some(step) = self.archiver.done.recv() => self.on_archived(step)?,
                 Some(event) = self.events.recv(), if commands.is_empty() && self.core.wants_records() => self.on_event(event)?,
                 _ = tick.tick() => Cut::Now,
@@ -233,16 +243,22 @@ impl Service {
                 ended = &mut self.archiver.task => return flatten(ended),
             };
             if commands.is_empty() && self.again.is_empty() {
-                for command in self.core.cut(cut) {
-                    match command {
-                        Command::Journal(boundary) => self.journal(boundary)?,
-                        other => commands.push_back(other),
-                    }
-                }
+                let cut = self.core.cut(cut);
+                self.queue(cut, &mut commands)?;
             }
             self.show();
         }
         self.stop().await
+    }
+
+    fn queue(&mut self, new: Vec<Command>, commands: &mut VecDeque<Command>) -> Result<(), ServiceError> {
+        for command in new {
+            match command {
+                Command::Journal(boundary) => self.journal(boundary)?,
+                other => commands.push_back(other),
+            }
+        }
+        Ok(())
     }
 
     /// The boundary of every step is on disk before any command of that step is in the queue of commands.
@@ -252,21 +268,21 @@ impl Service {
         Ok(())
     }
 
-    fn next_is_write(&self, commands: &VecDeque<Command>) -> bool {
-        !self.again.is_empty() || matches!(commands.front(), Some(Command::Write(_)))
+    fn next_is_for_the_sinks(&self, commands: &VecDeque<Command>) -> bool {
+        !self.again.is_empty() || matches!(commands.front(), Some(Command::Write(_) | Command::Search(_)))
     }
 
     fn next_is_archive(&self, commands: &VecDeque<Command>) -> bool {
         self.again.is_empty() && matches!(commands.front(), Some(Command::Archive(_)))
     }
 
-    fn send_write(&mut self, commands: &mut VecDeque<Command>, room: Room<group::Work>) {
+    fn send_to_the_sinks(&mut self, commands: &mut VecDeque<Command>, room: Room<SinkWork>) {
         // A closed queue means that the task has ended; the loop learns why from the task itself.
         let Ok(room) = room else { return };
-        if let Some(work) = self.again.pop_front() {
-            room.send(work);
-        } else if let Some(Command::Write(work)) = commands.pop_front() {
-            room.send(work);
+        match self.again.pop_front().map(Command::Write).or_else(|| commands.pop_front()) {
+            Some(Command::Write(work)) => drop(room.send(SinkWork::Write(work))),
+            Some(Command::Search(survey)) => drop(room.send(SinkWork::Search(survey))),
+            _ => unreachable!("only what is for the sinks is sent to them"),
         }
     }
 
@@ -281,8 +297,8 @@ impl Service {
     fn on_event(&mut self, event: SourceEvent) -> Result<Cut, ServiceError> {
         match event {
             SourceEvent::Batch { channel, records, to } => self.core.receive(channel, records, to),
-            SourceEvent::Partition { channel, start, end } => self.core.partition_found(channel, start, end),
-            SourceEvent::CaughtUp { .. } => {}
+            SourceEvent::Partition { channel, start, .. } => self.core.partition_found(channel, start),
+            SourceEvent::CaughtUp { channel } => self.core.caught_up(channel),
             SourceEvent::Failed { table, reason } => return Err(ServiceError::SourceFailed { table, reason }),
         }
         Ok(Cut::Full)
@@ -348,7 +364,8 @@ impl Service {
         drop(self.sink.queue);
         drop(self.archiver.queue);
         let drained = async {
-            while let Some(step) = self.sink.done.recv().await {
+            while let Some(done) = self.sink.done.recv().await {
+                let SinkDone::Written(step) = done else { continue };
                 self.acknowledged.store(step.0, Ordering::Relaxed);
                 self.recorded.acknowledged = step;
             }

@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::document::write_json;
+use lockstep_shared::identity::DocumentId;
+use lockstep_shared::index::scan::{Found, Reading, scan};
 use lockstep_shared::index::{Client, ClientConfig, IndexError, index_name, writer::Writer};
 use lockstep_shared::plan::{Pipeline, Sink};
 use tokio::sync::mpsc;
 
 use crate::group::{Changes, Group, Work, operations};
 use crate::status::{DeadLetter, Status};
+use crate::survey::{Survey, Surveyed};
 
 /// Bulk bodies under way at a time.
 const PARALLEL_BODIES: usize = 4;
@@ -41,6 +44,24 @@ enum Target {
     File { path: PathBuf, file: File },
     Print,
     Blackhole,
+}
+
+/// What the sinks do, in order.
+#[derive(Debug)]
+pub enum SinkWork {
+    /// Write a step.
+    Write(Work),
+    /// Search for documents of lost steps.
+    Search(Survey),
+}
+
+/// What the sinks have done.
+#[derive(Debug)]
+pub enum SinkDone {
+    /// Every sink has everything up to the step.
+    Written(Step),
+    /// These documents are of lost steps.
+    Found(Vec<Surveyed>),
 }
 
 /// All sinks of a pipeline.
@@ -71,24 +92,61 @@ impl Sinks {
     /// Where a sink will take nothing more until someone acts.
     pub async fn run(
         mut self,
-        mut queue: mpsc::Receiver<Work>,
-        acknowledged: mpsc::Sender<Step>,
+        mut queue: mpsc::Receiver<SinkWork>,
+        acknowledged: mpsc::Sender<SinkDone>,
     ) -> Result<(), SinkError> {
-        while let Some(first) = queue.recv().await {
+        let mut waiting = None;
+        while let Some(work) = match waiting.take() {
+            None => queue.recv().await,
+            work => work,
+        } {
+            let first = match work {
+                SinkWork::Write(first) => first,
+                SinkWork::Search(survey) => {
+                    let found = self.search(survey).await?;
+                    if acknowledged.send(SinkDone::Found(found)).await.is_err() {
+                        break;
+                    }
+                    continue;
+                }
+            };
             let mut group = Group::new(self.targets.len(), first);
             for _ in 1..STEPS_IN_A_GROUP {
-                let Ok(next) = queue.try_recv() else { break };
-                group.add(next);
+                match queue.try_recv() {
+                    Ok(SinkWork::Write(next)) => group.add(next),
+                    Ok(other) => waiting = Some(other),
+                    Err(_) => break,
+                }
+                if waiting.is_some() {
+                    break;
+                }
             }
             let (last, sinks) = group.finish();
             for (number, changes) in sinks.into_iter().enumerate().filter(|(_, changes)| !changes.is_empty()) {
                 self.write(number, changes).await?;
             }
-            if acknowledged.send(last).await.is_err() {
+            if acknowledged.send(SinkDone::Written(last)).await.is_err() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// The documents of lost steps in every index.
+    async fn search(&self, survey: Survey) -> Result<Vec<Surveyed>, SinkError> {
+        let mut surveyed = Vec::new();
+        for (number, target) in self.targets.iter().enumerate() {
+            let Target::Index { writer, index } = target else { continue };
+            tracing::info!("the journal was lost: searching {index} for documents of the steps that were lost with it");
+            let look = |found: Found| {
+                if survey.has(found.version.step()) {
+                    surveyed.push((number, DocumentId(found.id.into())));
+                }
+            };
+            scan(writer.client(), index, Reading::WithoutSource, look).await?;
+        }
+        tracing::info!("{} documents of lost steps are written anew or deleted", surveyed.len());
+        Ok(surveyed)
     }
 
     async fn write(&mut self, number: usize, changes: Changes) -> Result<(), SinkError> {

@@ -46,6 +46,10 @@ pub struct Note {
     pub positions: BTreeMap<Partition, Offset>,
     /// The last step that the index had acknowledged.
     pub acknowledged: Step,
+    /// After a lost journal: the last step before those that were lost, as long as the index may hold documents of them
+    /// that no one knows of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncertain_after: Option<Step>,
 }
 
 /// Why the archive cannot be read or written.

@@ -37,7 +37,12 @@ fn record(step: u64, offset: i64, content: Content) -> ArchivedRecord {
 }
 
 fn note(step: u64) -> Note {
-    Note { step: Step(step), positions: BTreeMap::from([(Partition(0), Offset(9))]), acknowledged: Step(1) }
+    Note {
+        step: Step(step),
+        positions: BTreeMap::from([(Partition(0), Offset(9))]),
+        acknowledged: Step(1),
+        uncertain_after: None,
+    }
 }
 
 fn rows() -> Vec<ArchivedRecord> {

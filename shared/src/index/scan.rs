@@ -61,21 +61,40 @@ struct Hit {
     sort: Json,
 }
 
+/// What is read of each document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// All of it.
+    Whole,
+    /// Everything but the document itself.
+    WithoutSource,
+}
+
 /// Refreshes the index and gives every document of that moment to `each`, in no order.
 ///
 /// # Errors
 /// Where the server does not give all of them.
-pub async fn scan(client: &Client, index: &str, mut each: impl FnMut(Found)) -> Result<(), IndexError> {
+pub async fn scan(
+    client: &Client,
+    index: &str,
+    reading: Reading,
+    mut each: impl FnMut(Found),
+) -> Result<(), IndexError> {
     client.refresh(index).await?;
     let opened = client.json(Method::Post, &format!("/{index}/_pit?keep_alive={KEEP_ALIVE}"), None).await?;
     let mut moment = opened["id"].as_str().unwrap_or_default().to_owned();
-    let scanned = pages(client, &mut moment, &mut each).await;
+    let scanned = pages(client, &mut moment, reading, &mut each).await;
     // The server forgets it by itself too; that this fails says nothing about what was read.
     let _ = client.json(Method::Delete, "/_pit", Some(&json!({"id": moment}))).await;
     scanned
 }
 
-async fn pages(client: &Client, moment: &mut String, each: &mut impl FnMut(Found)) -> Result<(), IndexError> {
+async fn pages(
+    client: &Client,
+    moment: &mut String,
+    reading: Reading,
+    each: &mut impl FnMut(Found),
+) -> Result<(), IndexError> {
     let mut after: Option<Json> = None;
     loop {
         let mut question = json!({
@@ -85,6 +104,7 @@ async fn pages(client: &Client, moment: &mut String, each: &mut impl FnMut(Found
             "track_total_hits": false,
             "version": true,
             "seq_no_primary_term": true,
+            "_source": reading == Reading::Whole,
         });
         if let Some(after) = &after {
             question["search_after"] = after.clone();

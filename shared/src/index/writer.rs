@@ -29,6 +29,12 @@ impl Writer {
         Self { client, parallel }
     }
 
+    /// The client that it writes with.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Writes the operations, each id at most once among them. Waits for an index that does not answer, and says so by
     /// `trouble`.
     ///

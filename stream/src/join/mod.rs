@@ -29,13 +29,13 @@ pub struct Change {
     pub document: Option<Vec<Value>>,
 }
 
-/// Whether documents that come and go within one step are said.
+/// Which documents a step says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transients {
-    /// Only what differs between the step's beginning and its end.
-    Omit,
-    /// Every document that was touched, even if it ends as it began: the index may hold what was in between.
-    Delete,
+pub enum Said {
+    /// Only those that differ between the step's beginning and its end.
+    Changed,
+    /// Every one that was touched, even if it ends as it began: the index may hold something else.
+    Touched,
 }
 
 /// How an input is reached.
@@ -67,7 +67,6 @@ type Documents = BTreeMap<DocumentId, Vec<Value>>;
 struct Touched {
     roots: FxHashSet<Slot>,
     before: FxHashMap<DocumentId, Vec<Value>>,
-    between: FxHashSet<DocumentId>,
 }
 
 impl Join {
@@ -91,7 +90,7 @@ impl Join {
     }
 
     /// Applies the records of one step, in order, and gives its net changes, ordered by sink and id.
-    pub fn apply(&mut self, records: &[HistoryRecord], transients: Transients) -> Vec<Change> {
+    pub fn apply(&mut self, records: &[HistoryRecord], said: Said) -> Vec<Change> {
         let mut touched: Vec<Touched> = self.pipeline.sinks.iter().map(|_| Touched::default()).collect();
         for record in records {
             let (old, new) = self.effect(record);
@@ -106,18 +105,8 @@ impl Join {
             }
             let slot = self.tables[record.table.0].replace(old, new);
             self.touch_inserted(record, slot, &mut touched);
-            if transients == Transients::Delete {
-                for (sink, roots) in roots.iter().enumerate() {
-                    let leftmost = self.pipeline.sinks[sink].query.inputs[0].table == record.table;
-                    for root in roots.iter().copied().chain(slot.filter(|_| leftmost)) {
-                        self.expand(sink, root, &mut |id, _| {
-                            touched[sink].between.insert(id);
-                        });
-                    }
-                }
-            }
         }
-        touched.into_iter().enumerate().flat_map(|(sink, touched)| self.net(sink, touched, transients)).collect()
+        touched.into_iter().enumerate().flat_map(|(sink, touched)| self.net(sink, touched, said)).collect()
     }
 
     /// Changes the state as [`Self::apply`] does, in silence.
@@ -135,6 +124,21 @@ impl Join {
         let leftmost = &self.tables[self.pipeline.sinks[sink].query.inputs[0].table.0];
         for root in leftmost.slots() {
             self.expand(sink, root, &mut |id, values| drop(documents.insert(id, values)));
+        }
+        documents
+    }
+
+    /// These documents of a sink as they are now; one that is not given is none. Looks at every row.
+    #[must_use]
+    pub fn find(&self, sink: usize, ids: &BTreeSet<DocumentId>) -> Documents {
+        let mut documents = Documents::new();
+        let leftmost = &self.tables[self.pipeline.sinks[sink].query.inputs[0].table.0];
+        for root in leftmost.slots().filter(|_| !ids.is_empty()) {
+            self.expand(sink, root, &mut |id, values| {
+                if ids.contains(&id) {
+                    documents.insert(id, values);
+                }
+            });
         }
         documents
     }
@@ -197,20 +201,18 @@ impl Join {
     }
 
     /// What the touched documents have become, ordered by id.
-    fn net(&self, sink: usize, touched: Touched, transients: Transients) -> Vec<Change> {
-        let Touched { roots, mut before, mut between } = touched;
+    fn net(&self, sink: usize, touched: Touched, said: Said) -> Vec<Change> {
+        let Touched { roots, mut before } = touched;
         let mut changes = Vec::new();
         for root in &roots {
             self.expand(sink, *root, &mut |id, values| {
                 let unchanged = before.remove(&id).is_some_and(|old| old == values);
-                between.remove(&id);
-                if !unchanged || transients == Transients::Delete {
+                if !unchanged || said == Said::Touched {
                     changes.push(Change { sink, id, document: Some(values) });
                 }
             });
         }
-        between.extend(before.into_keys());
-        changes.extend(between.into_iter().map(|id| Change { sink, id, document: None }));
+        changes.extend(before.into_keys().map(|id| Change { sink, id, document: None }));
         changes.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         assert!(changes.windows(2).all(|pair| pair[0].id != pair[1].id), "one document comes from one joined row");
         changes

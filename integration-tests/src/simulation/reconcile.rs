@@ -1,0 +1,61 @@
+//! The reconcile after everything has come to rest: by batch's own comparison, repair and the sink's delivery.
+
+use lockstep_batch::diff::{Compared, Comparison, Difference, repair};
+use lockstep_shared::coordinates::Step;
+use lockstep_shared::identity::DocumentId;
+use lockstep_shared::index::scan::Found;
+use lockstep_shared::plan::{Pipeline, Sink};
+
+use super::index::Index;
+use super::witness::{Documents, Failure, Witness};
+use super::world::World;
+
+/// L7: what differs are dead letters; they are repaired, and then nothing differs.
+///
+/// # Errors
+/// L7, where that is not so.
+pub fn finds_and_repairs_dead_letters_only(
+    pipeline: &Pipeline,
+    expected: &[Documents],
+    witness: &Witness,
+    world: &mut World,
+) -> Result<(), Failure> {
+    let cut = world.last_archived();
+    for (number, (sink, expected)) in pipeline.sinks.iter().zip(expected).enumerate() {
+        let index = &mut world.indexes[number];
+        let compared = compare(sink, cut, expected, index)?;
+        let letter = |difference: &&Difference| !witness.is_letter(number, &id_of(difference));
+        if let Some(difference) = compared.differences.iter().find(letter) {
+            return Err(Failure::new("L7", format!("{} differs without a cause: {difference:?}", sink.name)));
+        }
+        index.write(&repair(sink, cut, &compared.differences));
+        let compared = compare(sink, cut, expected, index)?;
+        if let Some(difference) = compared.differences.first() {
+            return Err(Failure::new("L7", format!("{} differs after its repair: {difference:?}", sink.name)));
+        }
+    }
+    Ok(())
+}
+
+fn compare(sink: &Sink, cut: Step, expected: &Documents, index: &Index) -> Result<Compared, Failure> {
+    let mut comparison = Comparison::new(sink, cut, expected.clone().into_iter().collect());
+    for (id, held) in &index.held {
+        let Some(source) = &held.source else { continue };
+        let source = serde_json::from_slice(source)
+            .map_err(|error| Failure::new("L7", format!("{id} of {} is not JSON: {error}", sink.name)))?;
+        let (id, version, seq_no) = (id.0.to_string(), held.version, held.seq_no);
+        comparison.take(Found { id, version, seq_no, primary_term: 1, source });
+    }
+    let compared = comparison.finish();
+    match compared.younger {
+        0 => Ok(compared),
+        younger => Err(Failure::new("L7", format!("{younger} documents of {} are younger than the log", sink.name))),
+    }
+}
+
+fn id_of(difference: &Difference) -> DocumentId {
+    match difference {
+        Difference::Missing { id, .. } | Difference::Different { id, .. } => id.clone(),
+        Difference::Extra { found } => DocumentId(found.id.as_str().into()),
+    }
+}

@@ -1,0 +1,57 @@
+//! The laws under faults, in a simulated world: random schedules, every order of a few records with a crash at every
+//! boundary, and the schedules that were found once.
+
+use std::time::Duration;
+
+use lockstep_integration_tests::simulation::campaign::{Found, Tally, campaign, judge};
+use lockstep_integration_tests::simulation::schedule::Schedule;
+use lockstep_integration_tests::simulation::{exhaustive, scenario};
+use lockstep_integration_tests::variable;
+
+/// Events of a random schedule.
+const EVENTS: usize = 20;
+/// How long random schedules are run; `integration-tests/run` asks for a minute.
+const SECONDS: u64 = 5;
+/// Records that arrive in every order. The soak takes twelve.
+const RECORDS: usize = 6;
+
+fn kept(outcome: Result<Tally, Box<Found>>) -> Tally {
+    match outcome {
+        Ok(tally) => tally,
+        Err(found) => panic!("{found}"),
+    }
+}
+
+#[test]
+fn random_schedules_keep_the_laws() {
+    let number = |name: &str, otherwise: u64| variable(name).map_or(otherwise, |text| text.parse().expect("a number"));
+    let seconds = number("LOCKSTEP_SIMULATION_SECONDS", SECONDS);
+    // A new minute every day, so that runs do not all look at the same schedules.
+    let first = number("LOCKSTEP_SIMULATION_SEED", scenario::seed_of_today());
+    println!("the first seed is {first}");
+    let tally = kept(campaign(first, Duration::from_secs(seconds), &|seed| Some(Schedule::draw(seed, EVENTS))));
+    println!("{tally}");
+    assert!(tally.schedules > seconds * 100, "{tally}");
+}
+
+#[test]
+fn every_order_of_a_few_records_keeps_the_laws_with_a_crash_at_every_boundary() {
+    for shape in exhaustive::shapes() {
+        let (count, schedule) = exhaustive::all(&shape, RECORDS);
+        let tally = kept(campaign(0, Duration::from_secs(600), &schedule));
+        println!("{tally}");
+        assert_eq!(tally.schedules, count);
+    }
+}
+
+#[test]
+fn the_schedules_that_were_found_once_keep_the_laws() {
+    let scenarios = scenario::all().expect("the scenarios can be read");
+    assert!(!scenarios.is_empty());
+    for (name, schedule) in scenarios {
+        // Number 1 has every judge.
+        if let Err(failure) = judge(1, &schedule) {
+            panic!("{name}: {failure}\n{schedule}");
+        }
+    }
+}
