@@ -103,7 +103,10 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
 }
 
 /// The last step that every table's archive has, and what each notes.
-async fn archived(pipeline: &Pipeline, settings: &Settings) -> Result<(Step, BTreeMap<String, Note>), RecomputeError> {
+pub(crate) async fn archived(
+    pipeline: &Pipeline,
+    settings: &Settings,
+) -> Result<(Step, BTreeMap<String, Note>), RecomputeError> {
     let archive = Archive::new(&settings.archive_path);
     let mut notes = BTreeMap::new();
     for table in &pipeline.tables {

@@ -20,6 +20,7 @@ pub mod continuity;
 pub mod recovery;
 pub mod status;
 pub mod service;
+pub mod dashboard;
 pub mod http;
 pub mod metrics;
 pub mod check;

@@ -23,6 +23,7 @@ use crate::archiver::Archiver;
 use crate::commit;
 use crate::continuity;
 use crate::core::{Command, Core, Cut, Limits};
+use crate::dashboard::{self, Dashboard};
 use crate::embedded::{self, EmbeddedError};
 use crate::group;
 use crate::http;
@@ -115,7 +116,9 @@ pub async fn run(
     });
     let Taken { mut journal, recorded, owner } = takeover::take(&settings.archive_path, &settings.state_path)?;
     let owner = Arc::new(owner);
-    let _http = http::serve(&settings.http_address, status.clone()).await?;
+    let dashboard = Arc::new(Dashboard::new(&pipeline).map_err(SinkError::from)?);
+    let others = dashboard::routes::routes(dashboard, &settings.archive_path);
+    let _http = http::serve(&settings.http_address, status.clone(), others).await?;
     let embedded = match &settings.embedded_address {
         None => None,
         Some(address) => {

@@ -10,6 +10,9 @@ use serde::Serialize;
 /// Most dead letters kept in memory for `/v1/dead-letters`; the file in the state folder has them all.
 const DEAD_LETTERS_SHOWN: usize = 1_000;
 
+/// Where a service can be, in the order of its life.
+pub const PHASES: [&str; 4] = ["recovering", "replaying", "live", "stopping"];
+
 /// Counts of one table.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct TableStatus {
@@ -37,7 +40,7 @@ pub struct DeadLetter {
 /// A picture of the service.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Snapshot {
-    /// Where the service is: `recovering`, `replaying`, `live`, `stopping`.
+    /// Where the service is: one of [`PHASES`].
     pub phase: &'static str,
     /// The archive's folder, by which others know that they ask the right stream.
     pub archive: PathBuf,

@@ -110,10 +110,10 @@ fn print_hints(settings: &Settings) -> Result<()> {
     let index = settings.embedded_address.as_ref().context("the demo runs with lockstep.index.embedded.address")?;
     let (status, archive) = (&settings.http_address, settings.archive_path.display());
     println!(
-        "\n  status    http://{status}/v1/status   http://{status}/metrics\n  index     http://{index}/product_dashboard\n  \
+        "\n  status    http://{status}/v1/status   http://{status}/metrics\n  panels    http://{status}/v1/panels\n  index     http://{index}/product_dashboard\n  \
          archive   {archive}/ (Delta Lake)\n\ntry in another terminal:\n  curl 'http://{index}/product_dashboard/_search?size=3&pretty'\n  \
-         curl -H 'content-type: application/json' http://{index}/product_dashboard/_search -d \
-         '{{\"size\":0,\"aggs\":{{\"states\":{{\"terms\":{{\"field\":\"state\"}}}}}}}}'\n  curl -X DELETE http://{index}/product_dashboard/_doc/ID\n  \
+         curl -H 'content-type: application/json' http://{index}/customers/_search -d \
+         '{{\"size\":0,\"aggs\":{{\"states\":{{\"terms\":{{\"field\":\"state\"}}}}}}}}'\n  curl http://{status}/v1/panels/top-brands\n  curl -X DELETE http://{index}/product_dashboard/_doc/ID\n  \
          cargo demo reconcile\n  cargo demo reconcile --repair\n\nCtrl-C ends it and keeps the data.\n"
     );
     Ok(())
