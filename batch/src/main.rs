@@ -85,8 +85,14 @@ enum Command {
 
 #[derive(Subcommand)]
 enum ArchiveCommand {
-    /// Checks that every offset is there once, and exits with 3 where one is not
-    Verify(Program),
+    /// Checks that ranges tile without gap or overlap and every record is there once; exits with 3 where not
+    Verify {
+        #[command(flatten)]
+        program: Program,
+        /// How the report is printed
+        #[arg(long, value_enum, default_value = "text", env = "LOCKSTEP_OUTPUT")]
+        output: Output,
+    },
     /// Prints every record that could not be read, one JSON object a line, with its place and reason
     Rejected(Program),
 }
@@ -136,8 +142,10 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
             run_reconcile(&compile(&program)?, Options { repair, sample }, output, certificate).await
         }
         Command::Recompute { program, cut } => print_documents(&compile(&program)?, cut).await,
+        Command::Archive { command: ArchiveCommand::Verify { program, output } } => {
+            verify_archive(&compile(&program)?, output).await
+        }
         Command::Insights { program, cut, output } => print_insights(&compile(&program)?, cut, output).await,
-        Command::Archive { command: ArchiveCommand::Verify(program) } => verify_archive(&compile(&program)?).await,
         Command::Archive { command: ArchiveCommand::Rejected(program) } => print_rejected(&compile(&program)?).await,
     }
 }
@@ -193,17 +201,18 @@ async fn print_insights(pipeline: &Pipeline, cut: Option<u64>, output: Output) -
     Ok(0)
 }
 
-async fn verify_archive(pipeline: &Pipeline) -> Result<u8, Failure> {
+async fn verify_archive(pipeline: &Pipeline, output: Output) -> Result<u8, Failure> {
     let archive = Archive::new(settings(pipeline)?.archive_path);
     let reports = verify::verify(pipeline, &archive).await.map_err(failed)?;
-    for r in &reports {
-        let (table, records, step) = (&r.table, r.records, r.step);
-        let (rejected, repeated, beyond) = (r.rejected, r.repeated, r.beyond);
-        writeln!(
-            io::stdout(),
-            "{table}: {records} records up to step {step}, {rejected} rejected, {repeated} repeated, \
-             {beyond} beyond the noted position"
-        )?;
+    match output {
+        Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&reports).map_err(failed)?)?,
+        Output::Text => {
+            for (table, report) in
+                pipeline.tables.iter().filter_map(|t| Some((t, reports.iter().find(|r| r.table == t.name)?)))
+            {
+                write!(io::stdout(), "{}", report.text(table))?;
+            }
+        }
     }
     Ok(if reports.iter().all(verify::TableReport::is_whole) { 0 } else { DIFFERENT })
 }

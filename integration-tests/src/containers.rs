@@ -71,6 +71,16 @@ impl Container {
         self.docker(&["unpause"]).await
     }
 
+    /// Takes its network away: nothing comes through any more, and nobody is told.
+    pub async fn cut_off(&self) -> Result<()> {
+        self.docker(&["network", "disconnect", "bridge"]).await
+    }
+
+    /// Gives it back, at the same address.
+    pub async fn reconnect(&self) -> Result<()> {
+        self.docker(&["network", "connect", "bridge"]).await
+    }
+
     /// Asks the server to end and waits until it has; its data stay.
     pub async fn stop(&self) -> Result<()> {
         self.docker(&["stop", "-t", STOP_GRACE_S]).await

@@ -175,6 +175,25 @@ impl Kafka {
         Ok(())
     }
 
+    /// Deletes every record of a partition before an offset, as retention does.
+    pub async fn delete_records(&self, topic: &str, partition: Partition, before: Offset) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.client_config().create()?;
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition.0, Position::Offset(before.0))?;
+        admin.delete_records(&offsets, &admin_options()).await.with_context(|| format!("deleting from {topic}"))?;
+        Ok(())
+    }
+
+    /// Deletes a topic and makes it anew, with other records from offset 0 on.
+    pub async fn recreate_topic(&self, topic: &str, partitions: i32) -> Result<()> {
+        self.delete_topic(topic).await?;
+        // The name is free a moment after the answer.
+        eventually(&format!("topic {topic} is made anew"), REQUEST_LIMIT, async || {
+            self.create_topic(topic, partitions).await.map_err(|error| format!("{error:#}"))
+        })
+        .await
+    }
+
     /// Sends records in order and returns where each one stands.
     pub async fn produce(&self, topic: &str, records: &[Record]) -> Result<Vec<(Partition, Offset)>> {
         let producer: FutureProducer = self.producer_config().create()?;

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod identity;
 pub mod document;
 pub mod history;
+pub mod disk;
 pub mod semantics;
 pub mod archive;
 pub mod index;

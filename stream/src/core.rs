@@ -91,6 +91,8 @@ pub struct Core {
     positions: BTreeMap<Channel, Offset>,
     /// The log's time of the last record taken from each partition, where it has one.
     timestamps_ms: BTreeMap<Channel, i64>,
+    /// Partitions whose beginning no step has noted yet: what retention takes before their first record would not be missed.
+    unnoted: BTreeSet<Channel>,
     pending: BTreeMap<Channel, Pending>,
     pending_records: usize,
     counts: Vec<TableCounts>,
@@ -112,6 +114,7 @@ impl Core {
             uncertainty: beginning.uncertainty,
             positions: beginning.positions,
             timestamps_ms: BTreeMap::new(),
+            unnoted: BTreeSet::new(),
             pending: BTreeMap::new(),
             pending_records: 0,
         }
@@ -132,6 +135,9 @@ impl Core {
 
     /// A partition is read from `start` on. Those that a table has at the start are found before any of them is caught up.
     pub fn partition_found(&mut self, channel: Channel, start: Offset) {
+        if !self.positions.contains_key(&channel) {
+            self.unnoted.insert(channel);
+        }
         let position = *self.positions.entry(channel).or_insert(start);
         self.pending.entry(channel).or_insert_with(|| Pending { records: VecDeque::new(), reached: position });
         if let Some(uncertainty) = &mut self.uncertainty {
@@ -284,7 +290,7 @@ impl Core {
                 None => pending.reached,
             };
             room = room.saturating_sub(pending.records.len());
-            if to > from {
+            if to > from || self.unnoted.contains(channel) {
                 let table = self.pipeline.tables[channel.table.0].name.clone();
                 taken.push(Taken { table, partition: channel.partition, range: OffsetRange { from, to } });
             }
@@ -316,6 +322,7 @@ impl Core {
                 });
                 archived.push((channel.table, record));
             }
+            self.unnoted.remove(&channel);
             self.positions.insert(channel, taken.range.to);
             positions.push((channel, taken.range.to));
         }

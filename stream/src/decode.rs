@@ -147,8 +147,8 @@ impl Decoder {
                 row[*column] = from_key[*column].clone();
             } else if row[*column] != from_key[*column] {
                 let Column { name, data_type, .. } = &self.table.columns[*column];
-                let (value, key) =
-                    (text::display(&row[*column], *data_type), text::display(&from_key[*column], *data_type));
+                let said = |value: &Value| shorten(&text::display(value, *data_type));
+                let (value, key) = (said(&row[*column]), said(&from_key[*column]));
                 return Err(format!("key column {name} is {value:?} in the value and {key:?} in the record's key"));
             }
         }
@@ -267,6 +267,9 @@ fn shorten(text: &str) -> String {
         None => text.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

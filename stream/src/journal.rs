@@ -1,8 +1,8 @@
 //! The journal: which offset ranges each step takes, on disk before the step has any effect outside.
 //!
 //! A line is the CRC-32 of its JSON in hexadecimal, a space, and the JSON. Step boundaries are synced; notes of what the
-//! index has acknowledged are not, since a lost note only means that something is sent twice. A torn last line is cut
-//! away; damage anywhere else is refused with its place, never guessed.
+//! index has acknowledged are not, since a lost note only means that something is sent twice. A last line that was cut short
+//! is cut away; any other damage is refused with its place, never guessed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use lockstep_shared::coordinates::{OffsetRange, Partition, Step};
+use lockstep_shared::disk;
 use serde::{Deserialize, Serialize};
 
 /// What a step takes of one partition. Tables go by name: their numbers belong to one version of the program.
@@ -71,7 +72,7 @@ pub struct Recorded {
     pub acknowledged: Step,
 }
 
-/// A line that is damaged and is not the last.
+/// A line that is damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The line, counted from 1.
@@ -84,7 +85,7 @@ impl Recorded {
     /// What the bytes record, and how many of them are sound: a torn last line is not.
     ///
     /// # Errors
-    /// Where a line before the last is damaged.
+    /// Where a line is damaged, and was not just cut short at the end.
     pub fn parse(bytes: &[u8]) -> Result<(Self, usize), Damage> {
         let mut acknowledged = Step::ZERO;
         let mut steps: BTreeMap<Step, Boundary> = BTreeMap::new();
@@ -95,7 +96,8 @@ impl Recorded {
                     steps.insert(boundary.step, boundary);
                 }
                 Ok(Entry::Acknowledged(step)) => acknowledged = acknowledged.max(step),
-                Err(_) if sound + text.len() == bytes.len() => break,
+                // Without its end it was not whole when the power went, so that its step has had no effect.
+                Err(_) if sound + text.len() == bytes.len() && is_torn(text) => break,
                 Err(reason) => return Err(Damage { line: number + 1, reason }),
             }
             sound += text.len();
@@ -116,6 +118,13 @@ impl Recorded {
     }
 }
 
+/// Whether a last line that is no entry was cut short, and not damaged afterwards: it has no end, nor would it be whole
+/// with one in place of its last byte.
+fn is_torn(text: &[u8]) -> bool {
+    let Some((_, before)) = text.split_last() else { return true };
+    !text.ends_with(b"\n") && Entry::from_line(&[before, b"\n"].concat()).is_err()
+}
+
 /// An open journal. The file's lock keeps a second process out as long as this lives.
 #[derive(Debug)]
 pub struct Journal {
@@ -128,7 +137,7 @@ pub struct Journal {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The disk said no.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{}", disk::advice(source))]
     Disk {
         /// What was tried.
         action: &'static str,
@@ -145,7 +154,7 @@ pub enum JournalError {
         /// The state folder.
         folder: PathBuf,
     },
-    /// A line that is not the last is damaged.
+    /// A line is damaged.
     #[error(
         "{path}, line {line}: the journal is damaged ({reason}); move the file away to begin a new epoch from the archive"
     )]
@@ -166,21 +175,24 @@ impl Journal {
     /// Where the disk fails, another process holds it, or it is damaged before its last line.
     pub fn open(folder: &Path) -> Result<(Self, Option<Recorded>), JournalError> {
         let path = folder.join("journal");
-        let disk = |action, path: &Path| {
+        let failed = |action, path: &Path| {
             let path = path.to_owned();
             move |source| JournalError::Disk { action, path, source }
         };
-        fs::create_dir_all(folder).map_err(disk("create", folder))?;
+        fs::create_dir_all(folder).map_err(failed("create", folder))?;
         let lock_path = folder.join("lock");
-        let lock = File::create(&lock_path).map_err(disk("create", &lock_path))?;
+        let lock = File::create(&lock_path).map_err(failed("create", &lock_path))?;
         lock.try_lock().map_err(|_| JournalError::InUse { folder: folder.to_owned() })?;
-        let file = OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(disk("open", &path))?;
-        let bytes = fs::read(&path).map_err(disk("read", &path))?;
+        let file =
+            OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(failed("open", &path))?;
+        let bytes = fs::read(&path).map_err(failed("read", &path))?;
         let (recorded, sound_bytes) = Recorded::parse(&bytes)
             .map_err(|Damage { line, reason }| JournalError::Damaged { path: path.clone(), line, reason })?;
+        // The file itself must outlive a power cut, before its first line says that it does.
+        sync_folder(&path).map_err(failed("sync", &path))?;
         if sound_bytes < bytes.len() {
-            file.set_len(sound_bytes as u64).map_err(disk("cut", &path))?;
-            file.sync_data().map_err(disk("sync", &path))?;
+            file.set_len(sound_bytes as u64).map_err(failed("cut", &path))?;
+            file.sync_data().map_err(failed("sync", &path))?;
         }
         Ok((Self { path, file, _lock: lock }, (sound_bytes > 0).then_some(recorded)))
     }
@@ -207,16 +219,28 @@ impl Journal {
     /// # Errors
     /// Where the disk fails; the old journal is whole then.
     pub fn replace(&mut self, recorded: &Recorded) -> Result<(), JournalError> {
+        self.put(&recorded.to_bytes())
+    }
+
+    /// Forgets everything, as if the journal were lost.
+    ///
+    /// # Errors
+    /// Where the disk fails; the old journal is whole then.
+    pub fn clear(&mut self) -> Result<(), JournalError> {
+        self.put(b"")
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
         let fresh = self.path.with_extension("new");
         let failed = |action| {
             let path = fresh.clone();
             move |source| JournalError::Disk { action, path, source }
         };
-        let bytes = recorded.to_bytes();
         let mut file = File::create(&fresh).map_err(failed("create"))?;
-        file.write_all(&bytes).map_err(failed("write"))?;
+        file.write_all(bytes).map_err(failed("write"))?;
         file.sync_all().map_err(failed("sync"))?;
         fs::rename(&fresh, &self.path).map_err(failed("rename"))?;
+        sync_folder(&self.path).map_err(failed("sync"))?;
         self.file = OpenOptions::new().append(true).open(&self.path).map_err(failed("open"))?;
         Ok(())
     }
@@ -230,9 +254,14 @@ impl Journal {
     }
 }
 
+fn sync_folder(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
 #[cfg(test)]
 mod tests {
     use lockstep_shared::coordinates::Offset;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -280,5 +309,50 @@ mod tests {
         assert!(matches!(Journal::open(folder.path()), Err(JournalError::InUse { .. })));
         drop(first);
         assert!(Journal::open(folder.path()).is_ok());
+    }
+
+    fn entries() -> impl Strategy<Value = Vec<Entry>> {
+        let taken = ("[a-z]{1,9}", 0..9_i32, any::<i64>(), any::<i64>()).prop_map(|(table, partition, from, to)| {
+            Taken { table, partition: Partition(partition), range: OffsetRange { from: Offset(from), to: Offset(to) } }
+        });
+        let step = (any::<u64>(), prop::collection::vec(taken, 0..3))
+            .prop_map(|(step, taken)| Entry::Step(Boundary { step: Step(step), taken }));
+        prop::collection::vec(prop_oneof![step, any::<u64>().prop_map(|s| Entry::Acknowledged(Step(s)))], 1..9)
+    }
+
+    fn written(entries: &[Entry]) -> Vec<u8> {
+        entries.iter().flat_map(Entry::to_line).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused_with_a_line(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            match Recorded::parse(&bytes) {
+                Ok((_, sound)) => prop_assert!(sound <= bytes.len()),
+                Err(damage) => prop_assert!(damage.line >= 1 && !damage.reason.is_empty()),
+            }
+        }
+
+        #[test]
+        fn a_journal_that_was_cut_gives_what_was_whole_before_the_cut(entries in entries(), cut in any::<prop::sample::Index>()) {
+            let bytes = written(&entries);
+            let cut = &bytes[..cut.index(bytes.len() + 1)];
+            let whole = cut.iter().filter(|byte| **byte == b'\n').count();
+            let (recorded, sound) = Recorded::parse(cut).unwrap();
+            prop_assert_eq!(recorded, Recorded::parse(&written(&entries[..whole])).unwrap().0);
+            prop_assert_eq!(sound, written(&entries[..whole]).len());
+        }
+
+        #[test]
+        fn a_byte_that_changed_is_refused_with_its_line(
+            entries in entries(), at in any::<prop::sample::Index>(), change in 1..=255_u8,
+        ) {
+            let mut bytes = written(&entries);
+            let at = at.index(bytes.len());
+            let line = 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
+            bytes[at] ^= change;
+            let refused = Recorded::parse(&bytes);
+            prop_assert!(refused.as_ref().is_err_and(|damage| damage.line == line), "line {}: {:?}", line, refused);
+        }
     }
 }

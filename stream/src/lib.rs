@@ -15,6 +15,8 @@ pub mod sink;
 pub mod commit;
 pub mod archiver;
 pub mod progress;
+pub mod takeover;
+pub mod continuity;
 pub mod recovery;
 pub mod lag;
 pub mod traffic;

@@ -85,6 +85,9 @@ struct Program {
     set: Vec<String>,
 }
 
+/// How long after `lockstep.shutdown.timeout` the process ends whatever it does.
+const HARD_STOP: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// A message for people and the code that the process ends with.
 struct Failure(u8, String);
 
@@ -144,11 +147,14 @@ fn run(program: &Program) -> Result<(), Failure> {
     let settings = Settings::of(&pipeline).map_err(|e| Failure(WRONG, e.to_string()))?;
     runtime()?.block_on(async {
         let (stop, stopped) = watch::channel(false);
+        let limit = settings.shutdown_timeout + HARD_STOP;
         tokio::spawn(async move {
             signal().await;
             tracing::info!("stopping; once more stops at once");
             let _ = stop.send(true);
-            signal().await;
+            // A stop that the service cannot keep to, for instance while it reads a large archive, ends all the same.
+            let _ = tokio::time::timeout(limit, signal()).await;
+            eprintln!("stopped at once; what was under way is taken up again at the next start");
             std::process::exit(FAILED.into());
         });
         tracing::info!("the page is at http://{}/", settings.http_address);

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use lockstep_shared::archive::{Archive, ArchiveError, ArchivedRecord, Note, TableArchive};
-use lockstep_shared::coordinates::{Channel, Offset, Step, TableId};
+use lockstep_shared::coordinates::{Channel, Offset, Partition, Step, TableId};
 use lockstep_shared::history::HistoryRecord;
 use lockstep_shared::plan::Pipeline;
 
@@ -17,6 +17,7 @@ use crate::core::{Beginning, Core, Limits};
 use crate::group::Work;
 use crate::join::{Join, Said};
 use crate::journal::{Boundary, Recorded};
+use crate::record::RawRecord;
 use crate::survey::Uncertainty;
 
 /// What archive and journal say of the last run.
@@ -171,15 +172,31 @@ pub async fn claim(tables: &mut [TableArchive], standing: &Standing) -> Result<(
 }
 
 /// What the archive holds of the steps that the join takes from it.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Its records.
+    pub records: Vec<HistoryRecord>,
+    /// The last record of each partition, as it stood in the log: whether the log is still the same is seen there.
+    pub last: BTreeMap<Channel, RawRecord>,
+}
+
+/// Reads the history.
 ///
 /// # Errors
 /// Where a file cannot be read.
-pub async fn history(tables: &[TableArchive], standing: &Standing) -> Result<Vec<HistoryRecord>, ArchiveError> {
-    let mut history = Vec::new();
+pub async fn history(tables: &[TableArchive], standing: &Standing) -> Result<History, ArchiveError> {
+    let mut history = History::default();
     for (number, table) in tables.iter().enumerate() {
         let table_id = TableId(number);
         let records = table.read(Step::ZERO, standing.upto(table_id)).await?;
-        history.extend(records.into_iter().map(|record| in_history(table_id, record)));
+        let last: BTreeMap<Partition, usize> =
+            records.iter().enumerate().map(|(position, record)| (record.place.partition, position)).collect();
+        for (partition, position) in last {
+            let ArchivedRecord { place, timestamp_ms, key, value, .. } = records[position].clone();
+            let channel = Channel { table: table_id, partition };
+            history.last.insert(channel, RawRecord { place, timestamp_ms, key, value });
+        }
+        history.records.extend(records.into_iter().map(|record| in_history(table_id, record)));
     }
     Ok(history)
 }

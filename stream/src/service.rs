@@ -7,12 +7,13 @@
 //! ```
 //! A full queue stops the receiver of the one before it, so that a slow index reaches the source as back-pressure.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lockstep_shared::archive::owner::{OwnerError, Ownership};
 use lockstep_shared::archive::{Archive, ArchiveError, TableArchive};
-use lockstep_shared::coordinates::Step;
+use lockstep_shared::coordinates::{Channel, Step};
 use lockstep_shared::plan::Pipeline;
 use lockstep_shared::sql::settings::Settings;
 use tokio::sync::{mpsc, watch};
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::archiver::Archiver;
 use crate::commit;
 use crate::console::{self, Console};
+use crate::continuity;
 use crate::core::{Command, Core, Cut, Limits};
 use crate::dashboard::{self, Dashboard};
 use crate::embedded::{self, EmbeddedError};
@@ -28,11 +30,13 @@ use crate::group;
 use crate::http;
 use crate::journal::{Boundary, Journal, JournalError, Recorded};
 use crate::progress::{Positions, Progress};
-use crate::recovery::{self, Resumed, Standing};
+use crate::record::RawRecord;
+use crate::recovery::{self, History, Resumed, Standing};
 use crate::rejected::RejectedRecord;
 use crate::sink::{SinkDone, SinkError, SinkWork, Sinks};
-use crate::source::{SourceError, SourceEvent, Sources};
+use crate::source::{Reached, SourceError, SourceEvent, Sources};
 use crate::status::{Queue, Queues, Status};
+use crate::takeover::{self, Taken, TakeoverError};
 use crate::watch::{Question, Watch};
 
 /// Batches between the sources and the core.
@@ -43,6 +47,8 @@ const STEPS_QUEUED: usize = 64;
 const STEPS_IN_FLIGHT: u64 = 32;
 /// Questions of people that wait; who asks when there is no room is told so.
 const QUESTIONS_QUEUED: usize = 16;
+/// How often an idle stream looks whether another one has taken the archive over.
+const LOOK_FOR_OTHERS: std::time::Duration = std::time::Duration::from_secs(1);
 /// Boundaries in the journal's file beyond which those that the archive has are dropped from it.
 const BOUNDARIES_KEPT: usize = 1_000;
 
@@ -52,6 +58,15 @@ pub enum ServiceError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// State or archive are another process's.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
+    /// Another stream has taken the archive over.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    /// Journal and archive do not go together.
+    #[error(transparent)]
+    Gap(#[from] continuity::Gap),
     /// The archive.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -62,11 +77,9 @@ pub enum ServiceError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// A source failed while it ran.
-    #[error("table {table}: {reason}")]
+    #[error("{reason}")]
     SourceFailed {
-        /// The table.
-        table: String,
-        /// What happened and what to do.
+        /// Its table, what happened and what to do.
         reason: String,
     },
     /// The embedded index.
@@ -106,7 +119,8 @@ pub async fn run(
         s.phase = "recovering";
         s.archive = archive_path;
     });
-    let (mut journal, recorded) = Journal::open(&settings.state_path)?;
+    let Taken { mut journal, recorded, owner } = takeover::take(&settings.archive_path, &settings.state_path)?;
+    let owner = Arc::new(owner);
     let dashboard = Arc::new(Dashboard::new(&pipeline).map_err(SinkError::from)?);
     let (questions, asked) = mpsc::channel(QUESTIONS_QUEUED);
     let console = Console::new(pipeline.clone(), settings, status.clone(), dashboard.clone(), questions);
@@ -123,21 +137,22 @@ pub async fn run(
             )
         }
     };
-    let archive = Archive::new(&settings.archive_path);
+    let archive = Archive::owned(&settings.archive_path, owner.clone());
     let limits = Limits { step_records: settings.step_max_records, steps_in_flight: STEPS_IN_FLIGHT };
     let (mut tables, notes) = recovery::open(&pipeline, &archive).await?;
+    continuity::check(&pipeline, &notes, recorded.as_ref())?;
     let standing = Standing::new(notes, recorded);
-    let history = recovery::history(&tables, &standing).await?;
+    let History { records, last } = recovery::history(&tables, &standing).await?;
     recovery::claim(&mut tables, &standing).await?;
     let recorded = standing.recorded();
     journal.replace(&recorded)?;
     let progress = Progress::new(standing.archived(), standing.acknowledged());
-    let resumed = standing.resume(&pipeline, history, limits);
+    let resumed = standing.resume(&pipeline, records, limits);
     let sinks = tokio::select! {
-        sinks = Sinks::open(pipeline.clone(), &settings.state_path, status.clone()) => sinks?,
+        sinks = Sinks::open(pipeline.clone(), &settings.state_path, status.clone(), owner.clone()) => sinks?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
-    let last_run = LastRun { journal, recorded, tables, progress, resumed, asked };
+    let last_run = LastRun { owner, journal, recorded, tables, progress, resumed, last, asked };
     let ended = Service::start(pipeline, settings, status, last_run, sinks)?.run(stop).await;
     if let Some(server) = embedded {
         server.stop().await;
@@ -147,12 +162,15 @@ pub async fn run(
 
 /// What the last run left.
 struct LastRun {
+    owner: Arc<Ownership>,
     journal: Journal,
     recorded: Recorded,
     tables: Vec<TableArchive>,
     progress: Progress,
     resumed: Resumed,
     asked: mpsc::Receiver<Question>,
+    /// The last record of each partition.
+    last: BTreeMap<Channel, RawRecord>,
 }
 
 /// The running parts.
@@ -161,6 +179,7 @@ struct Service {
     status: Arc<Status>,
     watch: Watch,
     asked: mpsc::Receiver<Question>,
+    owner: Arc<Ownership>,
     journal: Journal,
     recorded: Recorded,
     core: Core,
@@ -191,8 +210,8 @@ impl Service {
         last_run: LastRun,
         sinks: Sinks,
     ) -> Result<Self, ServiceError> {
-        let LastRun { journal, recorded, tables, progress, resumed: Resumed { core, positions, again }, asked } =
-            last_run;
+        let LastRun { owner, journal, recorded, tables, progress, resumed, last, asked } = last_run;
+        let Resumed { core, positions, again } = resumed;
         let acknowledged = Arc::new(AtomicU64::new(progress.acknowledged().0));
         let (sink_queue, sink_work) = mpsc::channel(STEPS_QUEUED);
         let (sink_done, sink_steps) = mpsc::channel(STEPS_QUEUED);
@@ -206,12 +225,13 @@ impl Service {
             task: tokio::spawn(archiver.run(archive_work, archive_done)),
         };
         let (events, received) = mpsc::channel(EVENTS_QUEUED);
-        let sources = Sources::start(&pipeline.tables, &positions, events)?;
+        let sources = Sources::start(&pipeline.tables, &Reached { positions, last }, events)?;
         Ok(Self {
             watch: Watch::new(pipeline.clone(), status.clone()),
             asked,
             pipeline,
             status,
+            owner,
             journal,
             recorded,
             core,
@@ -230,10 +250,15 @@ impl Service {
     async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
         let mut tick = tokio::time::interval(self.step_max_delay);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK_FOR_OTHERS);
         let mut commands = VecDeque::new();
         loop {
             let cut = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
+                _ = look.tick() => {
+                    self.owner.check()?;
+                    continue;
+                }
                 room = self.sink.queue.clone().reserve_owned(), if self.next_is_for_the_sinks(&commands) => {
                     self.send_to_the_sinks(&mut commands, room);
                     continue;
@@ -319,7 +344,7 @@ impl Service {
             SourceEvent::Batch { channel, records, to } => self.core.receive(channel, records, to),
             SourceEvent::Partition { channel, start, .. } => self.core.partition_found(channel, start),
             SourceEvent::CaughtUp { channel } => self.core.caught_up(channel),
-            SourceEvent::Failed { table, reason } => return Err(ServiceError::SourceFailed { table, reason }),
+            SourceEvent::Failed { reason } => return Err(ServiceError::SourceFailed { reason }),
         }
         Ok(Cut::Full)
     }
@@ -368,7 +393,7 @@ impl Service {
     async fn stop(mut self) -> Result<(), ServiceError> {
         self.status.update(|s| s.phase = "stopping");
         drop(self.events);
-        self.sources.stop();
+        let read = self.sources.stop();
         drop(self.sink.queue);
         drop(self.archiver.queue);
         let drained = async {
@@ -381,7 +406,10 @@ impl Service {
             while let Some(step) = self.archiver.done.recv().await {
                 self.recorded.forget(step);
             }
-            flatten(self.archiver.task.await)
+            flatten(self.archiver.task.await)?;
+            // A broker that does not answer is part of what the stop waits for, and no longer than for the rest.
+            let _ = read.await;
+            Ok::<(), ServiceError>(())
         };
         let timeout = self.shutdown_timeout;
         tokio::time::timeout(timeout, drained).await.map_err(|_| ServiceError::SlowStop(timeout.as_secs()))??;

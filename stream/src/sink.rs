@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lockstep_shared::archive::owner::{OwnerError, Ownership};
 use lockstep_shared::coordinates::Step;
+use lockstep_shared::disk;
 use lockstep_shared::document::write_json;
 use lockstep_shared::identity::DocumentId;
 use lockstep_shared::index::scan::{Found, Reading, scan};
@@ -30,13 +32,16 @@ pub enum SinkError {
     #[error(transparent)]
     Index(#[from] IndexError),
     /// The disk did.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}: {source}{}", disk::advice(source))]
     Disk {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
+    /// Another stream has taken the archive over, and writes the index too.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
 }
 
 enum Target {
@@ -70,6 +75,7 @@ pub struct Sinks {
     targets: Vec<Target>,
     dead_letters: PathBuf,
     status: Arc<Status>,
+    owner: Arc<Ownership>,
 }
 
 impl Sinks {
@@ -78,12 +84,17 @@ impl Sinks {
     ///
     /// # Errors
     /// Where an index refuses, or a file cannot be opened.
-    pub async fn open(pipeline: Arc<Pipeline>, state: &Path, status: Arc<Status>) -> Result<Self, SinkError> {
+    pub async fn open(
+        pipeline: Arc<Pipeline>,
+        state: &Path,
+        status: Arc<Status>,
+        owner: Arc<Ownership>,
+    ) -> Result<Self, SinkError> {
         let mut targets = Vec::with_capacity(pipeline.sinks.len());
         for sink in &pipeline.sinks {
             targets.push(open_target(sink, &status).await?);
         }
-        Ok(Self { pipeline, targets, dead_letters: state.join("dead-letters.jsonl"), status })
+        Ok(Self { pipeline, targets, dead_letters: state.join("dead-letters.jsonl"), status, owner })
     }
 
     /// Writes what arrives until the queue ends, and sends on each step that every sink has taken.
@@ -121,6 +132,8 @@ impl Sinks {
                     break;
                 }
             }
+            // Whoever takes the archive over knows by this what may still be under way: what was read before.
+            self.owner.check()?;
             let (last, sinks) = group.finish();
             for (number, changes) in sinks.into_iter().enumerate().filter(|(_, changes)| !changes.is_empty()) {
                 self.write(number, changes).await?;

@@ -2,17 +2,26 @@
 //!
 //! `integration-tests/run` starts an engine, builds or pulls the images and switches these tests on.
 
-mod console;
-mod dashboard;
+mod shop;
 mod expected;
+mod traffic;
+mod smoke;
+mod pipeline;
+mod prometheus;
+mod repair;
 mod faults;
+mod crashes;
+mod outages;
+mod disks;
+mod fencing;
+mod lost_logs;
+mod damage;
+mod memory;
+mod stops;
 mod figures;
+mod dashboard;
 mod insights;
 mod kibana;
 mod lag;
 mod page;
-mod pipeline;
-mod prometheus;
-mod repair;
-mod shop;
-mod smoke;
+mod console;

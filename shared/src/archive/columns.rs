@@ -10,7 +10,7 @@ use arrow_array::types as arrow;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
 
-use super::ArchivedRecord;
+use super::{ArchivedRecord, Placed, Reading};
 use crate::coordinates::{Offset, Partition, Place, Step};
 use crate::history::Content;
 use crate::plan::Table;
@@ -137,6 +137,30 @@ fn primitives<T: arrow::ArrowPrimitiveType>(
     let mut builder = PrimitiveBuilder::<T>::new();
     values.for_each(|v| builder.append_option(get(v)));
     Arc::new(builder.finish())
+}
+
+/// The columns that say where a record stands, in the order of the schema.
+pub const PLACE: [&str; 4] = ["_partition", "_offset", "_step", "_error"];
+
+/// Where the records of a batch of only these columns stand, or the column that is not as the archive writes it.
+pub fn places(batch: &RecordBatch) -> Result<Vec<Placed>, String> {
+    let types = [ArrowType::Int32, ArrowType::Int64, ArrowType::Int64, ArrowType::Utf8];
+    for (number, (name, data_type)) in PLACE.iter().zip(types).enumerate() {
+        let column = batch.columns().get(number).filter(|column| *column.data_type() == data_type);
+        // Whoever takes records out of a file by hand leaves no column empty that the archive always fills.
+        if column.is_none_or(|column| number < 3 && column.null_count() > 0) {
+            return Err((*name).to_owned());
+        }
+    }
+    let partitions = batch.column(0).as_primitive::<arrow::Int32Type>();
+    let offsets = batch.column(1).as_primitive::<arrow::Int64Type>();
+    let steps = batch.column(2).as_primitive::<arrow::Int64Type>();
+    let placed = |row: usize| Placed {
+        place: Place { partition: Partition(partitions.value(row)), offset: Offset(offsets.value(row)) },
+        step: Step(steps.value(row).cast_unsigned()),
+        reading: if batch.column(3).is_valid(row) { Reading::Rejected } else { Reading::Read },
+    };
+    Ok((0..batch.num_rows()).map(placed).collect())
 }
 
 /// The records of a batch, or the column that is not as the archive writes it.

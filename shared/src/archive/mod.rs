@@ -4,20 +4,29 @@
 //! `_partition`, `_offset`, `_timestamp`, `_step`, `_key`, `_value`, `_error`. A record that could not be read has its reason in `_error`
 //! and NULL in the typed columns; a delete has neither `_value` nor `_error`, and its key columns.
 //!
-//! Every commit carries a `txn` action with the last step, and a [`Note`]; a step is never archived twice.
+//! Every commit carries a `txn` action with the last step, and a [`Note`]; a step is never archived twice. A commit goes
+//! on top of the one that the writer saw last, or fails: see [`owner`].
 
 mod columns;
+mod log;
+pub mod owner;
 mod table;
+mod reading;
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::coordinates::{Offset, Partition, Place, Step};
+use crate::disk;
 use crate::history::Content;
 use crate::plan::Table;
+use owner::{OwnerError, Ownership};
 
+pub use reading::{Commit, Placed, Reading};
 pub use table::TableArchive;
 
 /// A record as the archive keeps it.
@@ -56,7 +65,7 @@ pub struct Note {
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The Delta log says no.
-    #[error("archive {path}: cannot {action}: {source}")]
+    #[error("archive {path}: cannot {action}: {source}{}", advice(source.as_ref()))]
     Delta {
         /// The table's folder.
         path: PathBuf,
@@ -66,7 +75,7 @@ pub enum ArchiveError {
         source: Box<deltalake::DeltaTableError>,
     },
     /// A Parquet file cannot be read or written.
-    #[error("archive {path}: {source}")]
+    #[error("archive {path}: {source}{}", advice(source.as_ref()))]
     Parquet {
         /// The file.
         path: PathBuf,
@@ -74,12 +83,21 @@ pub enum ArchiveError {
         source: Box<parquet::errors::ParquetError>,
     },
     /// The disk says no.
-    #[error("archive {path}: {source}")]
+    #[error("archive {path}: {source}{}", advice(source))]
     Disk {
         /// The file.
         path: PathBuf,
         /// What it said.
         source: std::io::Error,
+    },
+    /// Another stream has taken the archive over.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    /// Others commit faster than this one can.
+    #[error("archive {path}: others commit to it all the time; let only one lockstep-stream write it")]
+    Contended {
+        /// The table's folder.
+        path: PathBuf,
     },
     /// The archive was written for other columns.
     #[error(
@@ -103,25 +121,42 @@ pub enum ArchiveError {
     },
 }
 
+/// What to do about it.
+fn advice(source: &(dyn Error + 'static)) -> &'static str {
+    match disk::advice(source) {
+        "" => {
+            "; if a file is missing or damaged, restore it from a backup, or begin with a new archive, state and index while the log has every record"
+        }
+        advice => advice,
+    }
+}
+
 /// A folder of tables.
 #[derive(Clone, Debug)]
 pub struct Archive {
     root: PathBuf,
+    owner: Option<Arc<Ownership>>,
 }
 
 impl Archive {
     /// The archive in this folder.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), owner: None }
     }
 
-    /// The archive of a table, made if it is not there.
+    /// The archive in this folder, as the stream that owns it writes it: others that still write fail.
+    #[must_use]
+    pub fn owned(root: impl Into<PathBuf>, owner: Arc<Ownership>) -> Self {
+        Self { root: root.into(), owner: Some(owner) }
+    }
+
+    /// The archive of a table, made if it is not there. What a power cut left torn is set aside.
     ///
     /// # Errors
     /// Where it cannot be opened or made, or has other columns.
     pub async fn open(&self, table: &Table) -> Result<TableArchive, ArchiveError> {
-        TableArchive::open_or_create(self.root.join(&table.name), table).await
+        TableArchive::open_or_create(self.root.join(&table.name), table, self.owner.clone()).await
     }
 
     /// The archive of a table, if it is there.
@@ -129,13 +164,11 @@ impl Archive {
     /// # Errors
     /// Where it cannot be opened, or has other columns.
     pub async fn open_existing(&self, table: &Table) -> Result<Option<TableArchive>, ArchiveError> {
-        let path = self.root.join(&table.name);
-        if !path.join("_delta_log").is_dir() {
-            return Ok(None);
-        }
-        TableArchive::open_or_create(path, table).await.map(Some)
+        TableArchive::open_existing(&self.root.join(&table.name), table).await
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

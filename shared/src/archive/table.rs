@@ -3,49 +3,80 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
+use arrow_array::RecordBatch;
+use deltalake::checkpoints;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
 use deltalake::kernel::{Action, Add, DataType as DeltaType, PrimitiveType, StructField, Transaction};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableError, ensure_table_uri};
-use futures_util::TryStreamExt;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use serde::Serialize;
+use serde_json::Value as Json;
 
-use super::columns;
+use super::owner::Ownership;
+use super::reading::{NOTE, RECORDS, last_note};
 use super::{ArchiveError, ArchivedRecord, Note};
-use crate::coordinates::Step;
+use super::{columns, log};
 use crate::plan::Table;
 use crate::types::DataType;
 
 /// The application of the `txn` actions.
 const APPLICATION: &str = "lockstep";
-/// Where the note stands in a commit's metadata.
-const NOTE: &str = "lockstep.note";
-/// How many commits back a note is looked for: others (an optimize) may have committed since.
-const COMMITS_LOOKED_AT: usize = 1_000;
+/// Where the commit that takes a table over says for whom.
+const OWNER: &str = "lockstep.owner";
+/// How often a commit that found another one in its place is tried again: an optimize now and then, not a second stream.
+const ATTEMPTS: usize = 10;
+/// Commits between two checkpoints, so that an archive of years opens in seconds.
+const COMMITS_TO_CHECKPOINT: u64 = 100;
 
 /// One table's archive, open.
 #[derive(Debug)]
 pub struct TableArchive {
-    path: PathBuf,
-    table: Table,
-    delta: DeltaTable,
+    pub(super) path: PathBuf,
+    pub(super) table: Table,
+    pub(super) delta: DeltaTable,
     last: Option<Note>,
+    owner: Option<Arc<Ownership>>,
 }
 
 impl TableArchive {
-    pub(super) async fn open_or_create(path: PathBuf, table: &Table) -> Result<Self, ArchiveError> {
-        std::fs::create_dir_all(&path).map_err(|source| ArchiveError::Disk { path: path.clone(), source })?;
-        let path = path.canonicalize().map_err(|source| ArchiveError::Disk { path: path.clone(), source })?;
-        let delta = if path.join("_delta_log").is_dir() { load(&path).await? } else { create(&path, table).await? };
-        let last = last_note(&delta).await.map_err(failed(&path, "read its last commits"))?;
-        let archive = Self { path, table: table.clone(), delta, last };
+    pub(super) async fn open_or_create(
+        path: PathBuf,
+        table: &Table,
+        owner: Option<Arc<Ownership>>,
+    ) -> Result<Self, ArchiveError> {
+        std::fs::create_dir_all(&path).map_err(on_disk(&path))?;
+        let path = path.canonicalize().map_err(on_disk(&path))?;
+        if let Some(torn) = log::set_aside_torn(&path).map_err(on_disk(&path))? {
+            tracing::warn!("a commit that a power cut left torn is set aside: {}", torn.display());
+        }
+        let delta = if log::versions(&path).map_err(on_disk(&path))?.is_empty() {
+            create(&path, table).await?
+        } else {
+            load_without_torn_checkpoint(&path).await?
+        };
+        let mut archive = Self { path, table: table.clone(), delta, last: None, owner };
         archive.check_schema()?;
+        archive.take_over().await?;
+        archive.last = last_note(&archive.delta).await.map_err(failed(&archive.path, "read its last commits"))?;
         Ok(archive)
+    }
+
+    pub(super) async fn open_existing(path: &Path, table: &Table) -> Result<Option<Self>, ArchiveError> {
+        if log::versions(path).map_err(on_disk(path))?.is_empty() {
+            return Ok(None);
+        }
+        let path = path.canonicalize().map_err(on_disk(path))?;
+        let delta = load(&path).await?;
+        let last = last_note(&delta).await.map_err(failed(&path, "read its last commits"))?;
+        let archive = Self { path, table: table.clone(), delta, last, owner: None };
+        archive.check_schema()?;
+        Ok(Some(archive))
     }
 
     /// What the last commit of ours says.
@@ -60,10 +91,12 @@ impl TableArchive {
         self.delta.version().and_then(|v| i64::try_from(v).ok()).unwrap_or(-1)
     }
 
-    /// Adds records. A note that is not later than the last one changes nothing: its steps are there already.
+    /// Adds records. A note that is not later than the last one changes nothing: its steps are there already. When this
+    /// returns, they are on disk.
     ///
     /// # Errors
-    /// Where a file or the commit cannot be written; then nothing of it counts.
+    /// Where a file or the commit cannot be written, or another stream has taken the archive over; then nothing of it
+    /// counts.
     pub async fn append(&mut self, records: &[ArchivedRecord], note: &Note) -> Result<(), ArchiveError> {
         if self.last.as_ref().is_some_and(|last| last.step >= note.step) {
             return Ok(());
@@ -73,43 +106,76 @@ impl TableArchive {
             actions.push(Action::Add(self.write(records)?));
         }
         let transaction = Transaction::new(APPLICATION, note.step.0.cast_signed());
-        let note_json = serde_json::to_value(note).unwrap_or_else(|e| unreachable!("numbers are always JSON: {e}"));
-        let properties = CommitProperties::default()
-            .with_metadata([(NOTE.to_owned(), note_json)])
-            .with_application_transaction(transaction)
-            .with_create_checkpoint(true)
-            // The notes are in the log's own files; they stay until a reader has no use for them.
-            .with_cleanup_expired_logs(Some(false));
-        let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
-        let snapshot = self.delta.snapshot().map_err(failed(&self.path, "read its state"))?;
-        let commit = CommitBuilder::from(properties).with_actions(actions).build(
-            Some(snapshot),
-            self.delta.log_store(),
-            operation,
-        );
-        commit.await.map_err(failed(&self.path, "commit"))?;
-        self.delta.update_state().await.map_err(failed(&self.path, "read its state"))?;
+        let metadata = [(NOTE.to_owned(), json(note)), (RECORDS.to_owned(), json(&records.len()))];
+        let properties = CommitProperties::default().with_metadata(metadata).with_application_transaction(transaction);
+        self.commit(&actions, &properties).await?;
         self.last = Some(note.clone());
+        Ok(())
+    }
+
+    /// A commit that says who writes the table now. A writer that still works on an older version of it fails.
+    async fn take_over(&mut self) -> Result<(), ArchiveError> {
+        let Some(owner) = self.owner.clone() else { return Ok(()) };
+        let transaction = Transaction::new(OWNER, chrono::Utc::now().timestamp_millis());
+        let properties = CommitProperties::default()
+            .with_metadata([(OWNER.to_owned(), json(owner.owner()))])
+            .with_application_transaction(transaction);
+        self.commit(&[], &properties).await
+    }
+
+    /// Commits on top of the version that is loaded. Where there is another one already, whose it is decides.
+    async fn commit(&mut self, actions: &[Action], properties: &CommitProperties) -> Result<(), ArchiveError> {
+        // The library would put the commit on top of anybody's; whether it may is not its to know. The checkpoint and the
+        // notes are ours to care for too: a commit is on disk before a checkpoint stands on it.
+        let properties =
+            properties.clone().with_max_retries(0).with_create_checkpoint(false).with_cleanup_expired_logs(Some(false));
+        for _ in 0..ATTEMPTS {
+            if let Some(owner) = &self.owner {
+                owner.check()?;
+            }
+            let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+            let snapshot = self.delta.snapshot().map_err(failed(&self.path, "read its state"))?;
+            let commit = CommitBuilder::from(properties.clone()).with_actions(actions.to_vec()).build(
+                Some(snapshot),
+                self.delta.log_store(),
+                operation,
+            );
+            match commit.await {
+                Ok(done) => return self.committed(done.version()).await,
+                Err(DeltaTableError::Transaction { source: TransactionError::MaxCommitAttempts(_) }) => {
+                    self.delta.update_state().await.map_err(failed(&self.path, "read its state"))?;
+                }
+                Err(error) => return Err(failed(&self.path, "commit")(error)),
+            }
+        }
+        Err(ArchiveError::Contended { path: self.path.clone() })
+    }
+
+    async fn committed(&mut self, version: u64) -> Result<(), ArchiveError> {
+        log::sync(&self.path, version).map_err(on_disk(&self.path))?;
+        self.delta.update_state().await.map_err(failed(&self.path, "read its state"))?;
+        if (version + 1).is_multiple_of(COMMITS_TO_CHECKPOINT) {
+            checkpoints::create_checkpoint(&self.delta, None)
+                .await
+                .map_err(failed(&self.path, "write a checkpoint"))?;
+            log::sync_checkpoints(&self.path).map_err(on_disk(&self.path))?;
+        }
         Ok(())
     }
 
     fn write(&self, records: &[ArchivedRecord]) -> Result<Add, ArchiveError> {
         let name = format!("{}.zstd.parquet", uuid::Uuid::new_v4());
         let path = self.path.join(&name);
-        let disk = |source| ArchiveError::Disk { path: path.clone(), source };
-        let parquet = |source| ArchiveError::Parquet { path: path.clone(), source: Box::new(source) };
-        let batch = columns::batch(&self.table, records).map_err(|e| parquet(e.into()))?;
-        let file = File::create(&path).map_err(disk)?;
-        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).map_err(parquet)?;
-        writer.write(&batch).map_err(parquet)?;
-        let file = writer.into_inner().map_err(parquet)?;
-        // The commit makes the file count; it must not be torn then.
-        file.sync_all().map_err(disk)?;
-        let size = file.metadata().map_err(disk)?.len();
+        let batch = columns::batch(&self.table, records)
+            .map_err(|e| ArchiveError::Parquet { path: path.clone(), source: Box::new(e.into()) })?;
+        let size_bytes = write_file(&path, &batch).inspect_err(|_| {
+            // What a full disk cut short takes room and says nothing; where it cannot be removed either, it is harmless.
+            let _ = std::fs::remove_file(&path);
+        })?;
+        log::sync_file(&self.path).map_err(on_disk(&self.path))?;
         Ok(Add {
             path: name,
-            size: i64::try_from(size).unwrap_or(i64::MAX),
+            size: i64::try_from(size_bytes).unwrap_or(i64::MAX),
             modification_time: chrono::Utc::now().timestamp_millis(),
             data_change: true,
             stats: Some(format!("{{\"numRecords\":{}}}", records.len())),
@@ -120,43 +186,6 @@ impl TableArchive {
             default_row_commit_version: None,
             clustering_provider: None,
         })
-    }
-
-    /// The Parquet files of the current version.
-    ///
-    /// # Errors
-    /// Where the Delta log cannot be read.
-    pub fn files(&self) -> Result<Vec<PathBuf>, ArchiveError> {
-        let uris = self.delta.get_file_uris().map_err(failed(&self.path, "list its files"))?;
-        let mut files: Vec<PathBuf> = uris
-            .map(|uri| match uri.rsplit_once('/') {
-                Some((_, name)) => self.path.join(name),
-                None => self.path.join(uri),
-            })
-            .collect();
-        files.sort();
-        Ok(files)
-    }
-
-    /// The records of the steps after one and up to and with another, ordered by step, partition and offset.
-    ///
-    /// # Errors
-    /// Where a file cannot be read or holds something else.
-    pub async fn read(&self, after: Step, upto: Step) -> Result<Vec<ArchivedRecord>, ArchiveError> {
-        let mut records = Vec::new();
-        for path in self.files()? {
-            let file = File::open(&path).map_err(|source| ArchiveError::Disk { path: path.clone(), source })?;
-            let parquet = |source| ArchiveError::Parquet { path: path.clone(), source: Box::new(source) };
-            let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.build()).map_err(parquet)?;
-            for batch in reader {
-                let batch = batch.map_err(|e| parquet(e.into()))?;
-                let read = columns::records(&self.table, &batch);
-                let read = read.map_err(|column| ArchiveError::Content { path: path.clone(), column })?;
-                records.extend(read.into_iter().filter(|r| r.step > after && r.step <= upto));
-            }
-        }
-        records.sort_by_key(|r| (r.step, r.place));
-        Ok(records)
     }
 
     fn check_schema(&self) -> Result<(), ArchiveError> {
@@ -170,9 +199,43 @@ impl TableArchive {
     }
 }
 
-fn failed(path: &Path, action: &'static str) -> impl Fn(DeltaTableError) -> ArchiveError {
+pub(super) fn failed(path: &Path, action: &'static str) -> impl Fn(DeltaTableError) -> ArchiveError {
     let path = path.to_owned();
     move |source| ArchiveError::Delta { path: path.clone(), action, source: Box::new(source) }
+}
+
+pub(super) fn on_disk(path: &Path) -> impl Fn(std::io::Error) -> ArchiveError {
+    let path = path.to_owned();
+    move |source| ArchiveError::Disk { path: path.clone(), source }
+}
+
+fn json(value: &impl Serialize) -> Json {
+    serde_json::to_value(value).unwrap_or_else(|e| unreachable!("numbers and names are always JSON: {e}"))
+}
+
+/// Writes a whole file and puts it on disk; its size.
+fn write_file(path: &Path, batch: &RecordBatch) -> Result<u64, ArchiveError> {
+    let parquet = |source| ArchiveError::Parquet { path: path.to_owned(), source: Box::new(source) };
+    let file = File::create(path).map_err(on_disk(path))?;
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).map_err(parquet)?;
+    writer.write(batch).map_err(parquet)?;
+    let file = writer.into_inner().map_err(parquet)?;
+    // The commit makes the file count; it must not be torn then.
+    file.sync_all().map_err(on_disk(path))?;
+    Ok(file.metadata().map_err(on_disk(path))?.len())
+}
+
+/// A checkpoint only saves reading the commits before it: one that cannot be read is set aside.
+async fn load_without_torn_checkpoint(path: &Path) -> Result<DeltaTable, ArchiveError> {
+    loop {
+        match load(path).await {
+            Err(error) if log::set_aside_checkpoint(path).map_err(on_disk(path))? => {
+                tracing::warn!("the last checkpoint of {} is set aside: {error}", path.display());
+            }
+            other => return other,
+        }
+    }
 }
 
 async fn load(path: &Path) -> Result<DeltaTable, ArchiveError> {
@@ -187,12 +250,6 @@ async fn create(path: &Path, table: &Table) -> Result<DeltaTable, ArchiveError> 
         .with_columns(delta_fields(table))
         .await
         .map_err(failed(path, "create"))
-}
-
-async fn last_note(delta: &DeltaTable) -> Result<Option<Note>, DeltaTableError> {
-    let commits: Vec<_> = delta.history(Some(COMMITS_LOOKED_AT)).try_collect().await?;
-    let notes = commits.iter().filter_map(|commit| serde_json::from_value::<Note>(commit.info.get(NOTE)?.clone()).ok());
-    Ok(notes.max_by_key(|note| note.step))
 }
 
 fn delta_fields(table: &Table) -> Vec<StructField> {

@@ -7,7 +7,7 @@ use crate::plan::Column;
 use crate::types::DataType as T;
 use crate::value::{Row, Value};
 
-fn table() -> Table {
+pub(super) fn table() -> Table {
     let types = [
         T::String,
         T::Boolean,
@@ -36,16 +36,12 @@ fn record(step: u64, offset: i64, content: Content) -> ArchivedRecord {
     ArchivedRecord { step: Step(step), place, timestamp_ms: Some(7), key: Some(b"k".to_vec()), value, content }
 }
 
-fn note(step: u64) -> Note {
-    Note {
-        step: Step(step),
-        positions: BTreeMap::from([(Partition(0), Offset(9))]),
-        acknowledged: Step(1),
-        uncertain_after: None,
-    }
+pub(super) fn note(step: u64) -> Note {
+    let positions = BTreeMap::from([(Partition(0), Offset(9))]);
+    Note { step: Step(step), positions, acknowledged: Step(1), uncertain_after: None }
 }
 
-fn rows() -> Vec<ArchivedRecord> {
+pub(super) fn rows() -> Vec<ArchivedRecord> {
     let full: Vec<Value> = vec![
         Value::string("k"),
         Value::Boolean(true),
@@ -107,4 +103,69 @@ async fn an_archive_of_other_columns_is_refused() {
     other.columns[4].data_type = T::BigInt;
     let refused = archive.open(&other).await.unwrap_err().to_string();
     assert!(refused.contains("c4 integer") && refused.contains("c4 long"), "{refused}");
+}
+
+/// A commit of every kind: the table's own, one with records, one that only notes, and a takeover.
+async fn two_owners(root: &std::path::Path) -> (TableArchive, TableArchive) {
+    let (old, new) = (root.join("old"), root.join("new"));
+    std::fs::create_dir_all(&old).unwrap();
+    std::fs::create_dir_all(&new).unwrap();
+    let archive = root.join("archive");
+    let take = |state: &std::path::Path| Arc::new(owner::Candidate::new(&archive, state).unwrap().take().unwrap());
+    let mut first = Archive::owned(&archive, take(&old)).open(&table()).await.unwrap();
+    first.append(&rows(), &note(2)).await.unwrap();
+    // As where locks do not reach.
+    std::fs::remove_file(archive.join("owner.lock")).unwrap();
+    let second = Archive::owned(&archive, take(&new)).open(&table()).await.unwrap();
+    (first, second)
+}
+
+#[tokio::test]
+async fn l6_a_writer_that_was_overtaken_archives_nothing_more_and_says_who_did_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut first, mut second) = two_owners(folder.path()).await;
+    assert_eq!(second.last(), Some(&note(2)), "it has what the first one archived before");
+    let lost = first.append(&[], &note(3)).await.unwrap_err().to_string();
+    assert!(lost.contains("has been taken over by process") && lost.contains("/new;"), "{lost}");
+    second.append(&[], &note(4)).await.unwrap();
+    assert!(first.append(&[], &note(5)).await.is_err(), "and it does not change its mind");
+    assert_eq!(second.commits().await.unwrap().iter().map(|c| c.note.step.0).collect::<Vec<_>>(), [2, 4]);
+}
+
+#[tokio::test]
+async fn a_commit_of_another_program_is_no_takeover() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Archive::new(folder.path());
+    let mut open = archive.open(&table()).await.unwrap();
+    open.append(&rows(), &note(2)).await.unwrap();
+    let log = folder.path().join("t/_delta_log");
+    std::fs::write(log.join("00000000000000000002.json"), "{\"commitInfo\":{\"operation\":\"OPTIMIZE\"}}\n").unwrap();
+    open.append(&[], &note(3)).await.unwrap();
+    assert!(log.join("00000000000000000003.json").exists(), "it goes on top");
+    assert_eq!(archive.open(&table()).await.unwrap().last(), Some(&note(3)));
+}
+
+#[tokio::test]
+async fn a_torn_commit_and_a_torn_checkpoint_are_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Archive::new(folder.path());
+    let mut open = archive.open(&table()).await.unwrap();
+    open.append(&rows(), &note(2)).await.unwrap();
+    for step in 3..=102 {
+        open.append(&[], &note(step)).await.unwrap();
+    }
+    let log = folder.path().join("t/_delta_log");
+    let checkpoint = log.join("00000000000000000099.checkpoint.parquet");
+    assert!(checkpoint.exists(), "a hundred commits make a checkpoint");
+    std::fs::write(&checkpoint, "torn").unwrap();
+    let last = log.join(format!("{:020}.json", open.version()));
+    let whole = std::fs::read(&last).unwrap();
+    let first_line = whole.iter().position(|b| *b == b'\n').unwrap();
+    for keep in [0, 7, first_line, whole.len() - 1] {
+        std::fs::write(&last, &whole[..keep]).unwrap();
+        let opened = archive.open(&table()).await.unwrap();
+        assert_eq!(opened.last(), Some(&note(101)), "cut after {keep} bytes");
+        assert_eq!(opened.read(Step(0), Step(9)).await.unwrap(), rows());
+        assert!(!last.exists());
+    }
 }

@@ -344,5 +344,19 @@ mod tests {
             let expected = statuses.iter().map(|(a, s)| of_item(&actions[*a], *s, &Json::Null)).collect();
             proptest::prop_assert_eq!(of_answer(&operations, 200, answer.as_bytes()), BulkVerdict::Items(expected));
         }
+
+        #[test]
+        fn any_answer_has_a_verdict_for_each_operation_or_one_for_all(
+            status in 100_u16..600, body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), count in 0_usize..5,
+            shape in proptest::sample::select(vec!["", "{\"items\":[", "{\"items\":[{\"index\":{\"status\":200}}]", "{\"error\":", "null", "[]", "{\"items\":{}}"]),
+        ) {
+            let operations = vec![operation(INDEX); count];
+            let body = [shape.as_bytes(), &body].concat();
+            match of_answer(&operations, status, &body) {
+                BulkVerdict::Items(verdicts) => proptest::prop_assert_eq!(verdicts.len(), count),
+                BulkVerdict::RetryAll { reason } | BulkVerdict::Stop { reason } => proptest::prop_assert!(!reason.is_empty()),
+                BulkVerdict::Split => proptest::prop_assert_eq!(status, 413),
+            }
+        }
     }
 }

@@ -13,6 +13,10 @@ use serde_json::{Map, Value as Json, json};
 
 /// Longest repetition that `*` and `+` of a regex give.
 const MAX_REGEX_REPEAT: u32 = 20;
+/// How deep a record may be nested; one that holds itself would never end.
+const MAX_DEPTH: usize = 64;
+/// Values and letters of one record: a mistaken length ends with a message and not with the machine's memory.
+const MAX_PARTS: i64 = 1_000_000;
 /// Length of a text or list for which none is given: 8 to 16.
 const DEFAULT_LENGTH: (i64, i64) = (8, 16);
 
@@ -67,6 +71,16 @@ pub struct Generator {
     variation: Variation,
     rng: StdRng,
     made: usize,
+    depth: usize,
+    /// What the record that is being made may still have.
+    parts: i64,
+}
+
+/// What tells the random numbers of one schema from another's. Without it the n-th product of a catalogue and the product of
+/// the n-th order would be drawn by the same numbers, and early orders would be of known products more than later ones.
+fn own_bits(schema: &Json) -> u64 {
+    let name = format!("{}.{}", schema["namespace"], schema["name"]);
+    u64::from(crc32fast::hash(name.as_bytes())) << 32
 }
 
 /// What tells the random numbers of one schema from another's. Without it the n-th product of a catalogue and the product of
@@ -96,6 +110,8 @@ impl Generator {
             iterations: BTreeMap::new(),
             variation,
             made: 0,
+            depth: 0,
+            parts: MAX_PARTS,
         })
     }
 
@@ -114,6 +130,7 @@ impl Generator {
             return Ok(option.clone());
         }
         self.made += 1;
+        (self.depth, self.parts) = (0, MAX_PARTS);
         self.value(&schema, "")
     }
 
@@ -164,6 +181,25 @@ impl Generator {
     }
 
     fn value(&mut self, schema: &Json, field: &str) -> Result<Json, GenerateError> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return self.wrong(field, format!("nested more than {MAX_DEPTH} deep"));
+        }
+        self.spend(1, field)?;
+        let value = self.value_of(schema, field)?;
+        self.depth -= 1;
+        Ok(value)
+    }
+
+    fn spend(&mut self, parts: i64, field: &str) -> Result<(), GenerateError> {
+        self.parts = self.parts.saturating_sub(parts.max(0));
+        if self.parts < 0 {
+            return self.wrong(field, format!("the record has more than {MAX_PARTS} values and letters"));
+        }
+        Ok(())
+    }
+
+    fn value_of(&mut self, schema: &Json, field: &str) -> Result<Json, GenerateError> {
         let annotations = &schema["arg.properties"];
         if let Some(options) = self.options(annotations, field)? {
             return Ok(options[self.rng.random_range(0..options.len())].clone());
@@ -203,8 +239,9 @@ impl Generator {
             "float" | "double" => {
                 let bound = |name: &str, otherwise: f64| annotations["range"][name].as_f64().unwrap_or(otherwise);
                 let (min, max) = (bound("min", 0.0), bound("max", 1.0));
-                if min >= max {
-                    self.wrong(field, "range: min must be below max")
+                // Negated, so that a difference that is no number is refused too.
+                if !(min < max && (max - min).is_finite()) {
+                    self.wrong(field, "range: min must be below max, and not by more than a double holds")
                 } else {
                     Ok(json!(self.rng.random_range(min..max)))
                 }
@@ -212,7 +249,7 @@ impl Generator {
             "string" | "bytes" => self.text(annotations, field),
             "fixed" => {
                 let size = schema["size"].as_i64().unwrap_or(0);
-                Ok(Json::String(self.letters(size)))
+                self.letters(size, field).map(Json::String)
             }
             "enum" => match schema["symbols"].as_array().filter(|s| !s.is_empty()) {
                 Some(symbols) => Ok(symbols[self.rng.random_range(0..symbols.len())].clone()),
@@ -230,7 +267,7 @@ impl Generator {
                 let mut map = Map::new();
                 for _ in 0..length {
                     let key = if annotations["keys"].is_null() {
-                        self.letters(8)
+                        self.letters(8, field)?
                     } else {
                         let schema = json!({"type": "string", "arg.properties": annotations["keys"]});
                         self.value(&schema, &format!("{field}.keys"))?.as_str().unwrap_or_default().to_owned()
@@ -286,8 +323,9 @@ impl Generator {
         }
     }
 
-    fn letters(&mut self, length: i64) -> String {
-        (0..length).map(|_| char::from(self.rng.random_range(b'a'..=b'z'))).collect()
+    fn letters(&mut self, length: i64, field: &str) -> Result<String, GenerateError> {
+        self.spend(length, field)?;
+        Ok((0..length).map(|_| char::from(self.rng.random_range(b'a'..=b'z'))).collect())
     }
 
     fn text(&mut self, annotations: &Json, field: &str) -> Result<Json, GenerateError> {
@@ -300,11 +338,13 @@ impl Generator {
                         Err(e) => return self.wrong(field, format!("regex: {e}")),
                     }
                 }
+                let longest = self.patterns[pattern].capacity();
+                self.spend(i64::try_from(longest).unwrap_or(i64::MAX), field)?;
                 self.rng.sample::<String, _>(&self.patterns[pattern])
             }
             None => {
                 let length = self.length(annotations, field)?;
-                self.letters(length)
+                self.letters(length, field)?
             }
         };
         Ok(Json::String(format!("{}{middle}{}", affix("prefix"), affix("suffix"))))
@@ -332,6 +372,9 @@ impl Generator {
         Ok(if text { json!(current.to_string()) } else { json!(current) })
     }
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

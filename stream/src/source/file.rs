@@ -2,8 +2,10 @@
 //!
 //! The offset of a record is the byte position of its line. A line without its end waits for the rest. With `key.format`
 //! a line is `{"key":…,"value":…,"timestamp":…}`; one that is not goes on as a value, which decoding rejects.
+//! A log only grows: one that has become shorter, is gone, or has another line where the last one was taken, is refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::ends::Found;
-use super::{BATCH_RECORDS, Reader, SourceError, SourceEvent};
+use super::{BATCH_BYTES, BATCH_RECORDS, LOG_LOST, Reader, SourceError, SourceEvent, is_same};
 use crate::record::RawRecord;
 
 /// How often an idle log is looked at.
@@ -36,6 +38,21 @@ struct Pair<'a> {
     value: Option<&'a RawValue>,
     #[serde(default)]
     timestamp: Option<i64>,
+}
+
+/// Where a file is read.
+struct Tail {
+    position: Offset,
+    /// The line before it.
+    last: Option<RawRecord>,
+    caught_up: CaughtUp,
+}
+
+/// Whether it was said that a file has been read to its end.
+#[derive(PartialEq, Eq)]
+enum CaughtUp {
+    NotYet,
+    Said,
 }
 
 impl FileLog {
@@ -80,67 +97,125 @@ impl FileLog {
 
     /// Reads until the reader is stopped.
     pub fn read(&self, reader: &Reader) {
-        let mut positions = reader.positions.clone();
-        let mut ends: BTreeMap<Partition, Offset> = BTreeMap::new();
-        let mut caught_up = BTreeSet::new();
+        if let Err(error) = self.follow(reader) {
+            reader.fail(&error);
+        }
+    }
+
+    fn follow(&self, reader: &Reader) -> Result<(), SourceError> {
+        let mut tails: BTreeMap<Partition, Tail> = BTreeMap::new();
         while !reader.stopped() {
             let mut idle = true;
-            for (partition, path) in self.partitions() {
-                let position = *positions.entry(partition).or_insert(Offset(0));
-                if let std::collections::btree_map::Entry::Vacant(end) = ends.entry(partition) {
-                    let length = std::fs::metadata(&path).map_or(0, |m| m.len());
-                    let length = *end.insert(Offset(i64::try_from(length).unwrap_or(i64::MAX)));
-                    reader.send(SourceEvent::Partition {
-                        channel: reader.channel(partition),
-                        start: position,
-                        end: Some(length),
-                    });
-                }
-                match self.batch(partition, &path, position) {
-                    Err(error) => return reader.fail(&error),
-                    Ok((records, to)) if to > position => {
-                        idle = false;
-                        positions.insert(partition, to);
-                        reader.send(SourceEvent::Batch { channel: reader.channel(partition), records, to });
-                    }
-                    Ok(_) => {
-                        if caught_up.insert(partition) {
-                            reader.send(SourceEvent::CaughtUp { channel: reader.channel(partition) });
-                        }
-                    }
+            let there = self.partitions();
+            let read = reader.positions.iter().map(|(p, offset)| (p, *offset));
+            let read = read.chain(tails.iter().map(|(p, tail)| (p, tail.position)));
+            if let Some((partition, offset)) = read.into_iter().find(|(p, o)| o.0 > 0 && !there.contains_key(p)) {
+                let reason = format!("partition {partition} was read up to {offset} and is gone; {LOG_LOST}");
+                return Err(self.failed(&self.path, reason));
+            }
+            for (partition, path) in there {
+                let channel = reader.channel(partition);
+                let tail = match tails.entry(partition) {
+                    Entry::Occupied(tail) => tail.into_mut(),
+                    Entry::Vacant(new) => new.insert(self.find(reader, partition, &path)?),
+                };
+                let records = self.batch(partition, &path, tail)?;
+                if let Some(last) = records.last() {
+                    idle = false;
+                    tail.last = Some(last.clone());
+                    reader.send(SourceEvent::Batch { channel, records, to: tail.position });
+                } else if tail.caught_up == CaughtUp::NotYet {
+                    tail.caught_up = CaughtUp::Said;
+                    reader.send(SourceEvent::CaughtUp { channel });
                 }
             }
             if idle {
                 std::thread::sleep(POLL);
             }
         }
+        Ok(())
     }
 
-    /// The whole lines from a position on, and the position after them.
-    fn batch(&self, partition: Partition, path: &Path, from: Offset) -> Result<(Vec<RawRecord>, Offset), SourceError> {
-        let mut file = File::open(path).map_err(|e| self.failed(path, e))?;
+    /// A partition that is new to this run.
+    fn find(&self, reader: &Reader, partition: Partition, path: &Path) -> Result<Tail, SourceError> {
+        let start = reader.positions.get(&partition).copied().unwrap_or(Offset(0));
+        let tail = Tail { position: start, last: reader.last.get(&partition).cloned(), caught_up: CaughtUp::NotYet };
+        let (mut file, length) = self.open(path, start)?;
+        self.check_last(path, &mut file, tail.last.as_ref())?;
+        let end = Some(Offset(i64::try_from(length).unwrap_or(i64::MAX)));
+        reader.send(SourceEvent::Partition { channel: reader.channel(partition), start, end });
+        Ok(tail)
+    }
+
+    /// The file and its length, which is at least what was read of it.
+    fn open(&self, path: &Path, position: Offset) -> Result<(File, u64), SourceError> {
+        let file = File::open(path).map_err(|e| self.failed(path, e))?;
         let length = file.metadata().map_err(|e| self.failed(path, e))?.len();
-        let start = u64::try_from(from.0).unwrap_or(0);
-        if length < start {
+        if length < u64::try_from(position.0).unwrap_or(0) {
             let reason = format!(
-                "has {length} bytes and was read up to {start}: it was cut or replaced; a log only grows. Put it back, or begin with a new state and archive"
+                "has {length} bytes and was read up to {position}: it was cut or replaced, and a log only grows; {LOG_LOST}"
             );
             return Err(self.failed(path, reason));
         }
-        file.seek(SeekFrom::Start(start)).map_err(|e| self.failed(path, e))?;
-        let mut lines = BufReader::with_capacity(1 << 16, file);
-        let (mut records, mut to) = (Vec::new(), from);
-        while records.len() < BATCH_RECORDS {
-            let mut line = Vec::new();
-            let read = lines.read_until(b'\n', &mut line).map_err(|e| self.failed(path, e))?;
-            if line.pop() != Some(b'\n') {
+        Ok((file, length))
+    }
+
+    /// Refuses a file that has another line where the last one was taken.
+    fn check_last(&self, path: &Path, file: &mut File, last: Option<&RawRecord>) -> Result<(), SourceError> {
+        let Some(last) = last else { return Ok(()) };
+        let mut lines = self.lines(path, file, last.place.offset)?;
+        match lines.next().transpose().map_err(|e| self.failed(path, e))? {
+            Some(line) if is_same(last, &self.record(last.place, line.clone())) => Ok(()),
+            _ => {
+                let offset = last.place.offset;
+                let reason = format!(
+                    "has another line at byte {offset} than was read from there: it was replaced, and a log only grows; {LOG_LOST}"
+                );
+                Err(self.failed(path, reason))
+            }
+        }
+    }
+
+    /// The whole lines from a position on, and the position after them.
+    fn batch(&self, partition: Partition, path: &Path, tail: &mut Tail) -> Result<Vec<RawRecord>, SourceError> {
+        let (mut file, length) = self.open(path, tail.position)?;
+        let mut records = Vec::new();
+        if Ok(length) == u64::try_from(tail.position.0) {
+            return Ok(records);
+        }
+        self.check_last(path, &mut file, tail.last.as_ref())?;
+        let mut size_bytes = 0;
+        for line in self.lines(path, &mut file, tail.position)? {
+            let line = line.map_err(|e| self.failed(path, e))?;
+            let place = Place { partition, offset: tail.position };
+            // The line and its end.
+            tail.position = Offset(tail.position.0.saturating_add_unsigned(line.len() as u64 + 1));
+            size_bytes += line.len();
+            records.push(self.record(place, line));
+            if records.len() == BATCH_RECORDS || size_bytes >= BATCH_BYTES {
                 break;
             }
-            let place = Place { partition, offset: to };
-            to = Offset(to.0 + i64::try_from(read).unwrap_or(0));
-            records.push(self.record(place, line));
         }
-        Ok((records, to))
+        Ok(records)
+    }
+
+    /// The lines that have their end, from a position on.
+    fn lines<'f>(
+        &self,
+        path: &Path,
+        file: &'f mut File,
+        from: Offset,
+    ) -> Result<impl Iterator<Item = std::io::Result<Vec<u8>>> + use<'f>, SourceError> {
+        let from = u64::try_from(from.0).unwrap_or(0);
+        file.seek(SeekFrom::Start(from)).map_err(|e| self.failed(path, e))?;
+        let mut reader = BufReader::with_capacity(1 << 16, file);
+        Ok(std::iter::from_fn(move || {
+            let mut line = Vec::new();
+            match reader.read_until(b'\n', &mut line) {
+                Ok(_) => (line.pop() == Some(b'\n')).then_some(Ok(line)),
+                Err(error) => Some(Err(error)),
+            }
+        }))
     }
 
     fn record(&self, place: Place, line: Vec<u8>) -> RawRecord {
@@ -172,18 +247,39 @@ mod tests {
         FileLog::of(&Table { name: "t".into(), columns: vec![], key: vec![], options }).unwrap()
     }
 
+    fn tail(position: i64, last: Option<RawRecord>) -> Tail {
+        Tail { position: Offset(position), last, caught_up: CaughtUp::NotYet }
+    }
+
     #[test]
     fn offsets_are_byte_positions_and_a_line_without_its_end_waits() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.jsonl");
         std::fs::write(&path, "{\"a\":1}\n{}\n{\"torn").unwrap();
         let log = log(&path, None);
-        let (records, to) = log.batch(Partition(0), &path, Offset(0)).unwrap();
+        let mut tail = tail(0, None);
+        let records = log.batch(Partition(0), &path, &mut tail).unwrap();
         assert_eq!(records.iter().map(|r| r.place.offset.0).collect::<Vec<_>>(), [0, 8]);
-        assert_eq!(to, Offset(11));
-        assert_eq!(log.batch(Partition(0), &path, to).unwrap(), (vec![], to));
-        std::fs::write(&path, "{}\n").unwrap();
-        assert!(log.batch(Partition(0), &path, to).unwrap_err().to_string().contains("cut or replaced"));
+        assert_eq!(tail.position, Offset(11));
+        assert_eq!(log.batch(Partition(0), &path, &mut tail).unwrap(), []);
+        assert_eq!(tail.position, Offset(11));
+    }
+
+    #[test]
+    fn a_log_that_was_cut_or_replaced_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.jsonl");
+        std::fs::write(&path, "{\"a\":1}\n{\"a\":2}\n").unwrap();
+        let log = log(&path, None);
+        let mut read = tail(0, None);
+        let last = log.batch(Partition(0), &path, &mut read).unwrap().pop();
+        for (content, said) in [("{}\n", "cut or replaced"), ("{\"a\":1}\n{\"a\":3}\n{}\n", "another line at byte 8")] {
+            std::fs::write(&path, content).unwrap();
+            let refused = log.batch(Partition(0), &path, &mut tail(read.position.0, last.clone())).unwrap_err();
+            assert!(refused.to_string().contains(said), "{refused}");
+        }
+        std::fs::write(&path, "{\"a\":1}\n{\"a\":2}\n{}\n").unwrap();
+        assert_eq!(log.batch(Partition(0), &path, &mut tail(read.position.0, last)).unwrap().len(), 1);
     }
 
     #[test]
@@ -195,7 +291,7 @@ mod tests {
             "{\"key\":\"k\",\"value\":{\"a\":1},\"timestamp\":5}\n{\"key\":\"k\",\"value\":null}\nnonsense\n",
         )
         .unwrap();
-        let (records, _) = log(&path, Some("raw")).batch(Partition(0), &path, Offset(0)).unwrap();
+        let records = log(&path, Some("raw")).batch(Partition(0), &path, &mut tail(0, None)).unwrap();
         let keys: Vec<_> = records.iter().map(|r| r.key.as_deref()).collect();
         let values: Vec<_> = records.iter().map(|r| r.value.as_deref()).collect();
         let times: Vec<_> = records.iter().map(|r| r.timestamp_ms).collect();

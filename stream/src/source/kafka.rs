@@ -1,17 +1,20 @@
 //! Kafka topics by librdkafka: manual assignment of every partition, on one thread a topic.
 //!
-//! Positions are ours; nothing is taken from the consumer group. What is lost in the log (retention, a topic made anew)
-//! is refused, never skipped.
+//! Positions are ours; nothing is taken from the consumer group. What is lost in the log (retention, a topic made anew or
+//! cut) is refused, never skipped. A topic made anew that has grown past our position is known by the record before it:
+//! reading begins there, with the one that was taken last, and that must be the same. Where compaction took that one away,
+//! nothing tells. While a topic is read, the broker's id of it tells (Kafka 3.1 and later).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use lockstep_shared::coordinates::{Channel, Offset, Partition, Place, TableId};
 use lockstep_shared::plan::Table;
-use rdkafka::client::ClientContext;
-use rdkafka::config::ClientConfig;
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
@@ -19,7 +22,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::ends::{Ends, Found};
-use super::{BATCH_RECORDS, Reader, SourceError, SourceEvent};
+use super::{BATCH_BYTES, BATCH_RECORDS, LOG_LOST, Reader, SourceError, SourceEvent, is_same};
 use crate::record::RawRecord;
 
 /// How long one look for records waits.
@@ -35,14 +38,17 @@ const WARN_AGAIN: Duration = Duration::from_secs(10);
 /// Largest record: 64 MiB, above any broker's usual limit.
 const MAX_RECORD_BYTES: &str = "67108864";
 
-/// What the result depends on, spelled out. `properties.*` of the table goes over these, except for the last three.
-const DEFAULTS: [(&str, &str); 5] = [
+/// What the result depends on, spelled out. `properties.*` of the table goes over these, except for the fixed ones.
+const DEFAULTS: [(&str, &str); 7] = [
     ("group.id", "lockstep"),
     ("isolation.level", "read_committed"),
     // The default of 1000 ms saws throughput wherever the queue is full for a moment.
     ("fetch.queue.backoff.ms", "2"),
     ("fetch.message.max.bytes", MAX_RECORD_BYTES),
     ("receive.message.max.bytes", "134217728"),
+    // What waits inside the client, for each topic. Its own defaults are 64 MiB, and partitions share them.
+    ("queued.max.messages.kbytes", "16384"),
+    ("queued.min.messages", "10000"),
 ];
 const FIXED: [(&str, &str); 5] = [
     ("enable.auto.commit", "false"),
@@ -53,15 +59,29 @@ const FIXED: [(&str, &str); 5] = [
     ("statistics.interval.ms", "1000"),
 ];
 
-/// Notes how far the client has read each partition. The end of a transaction and what was aborted are no records: after
-/// them a reader stands below the end of the log and is at it all the same.
-struct Reached {
+/// Learns that a topic was made anew under the client. The client reads on in the new one as if nothing were, and says
+/// so only in its debug log; a test in containers sees that it still says it in these words. Notes also how far the client
+/// has read each partition: the end of a transaction and what was aborted are no records; after them a reader stands below
+/// the end of the log and is at it all the same.
+struct TopicWatch {
+    is_another: AtomicBool,
     table: TableId,
     topic: String,
     ends: Arc<Ends>,
 }
 
-impl ClientContext for Reached {
+/// What the client says, and the id of a topic that it has not known before.
+const ANOTHER_TOPIC: &str = "changed id from ";
+const NO_TOPIC: &str = "changed id from AAAAAAAAAAAAAAAAAAAAAA";
+
+impl ClientContext for TopicWatch {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
+        if log_message.contains(ANOTHER_TOPIC) && !log_message.contains(NO_TOPIC) {
+            self.is_another.store(true, Ordering::Release);
+        }
+        DefaultClientContext.log(level, fac, log_message);
+    }
+
     fn stats(&self, statistics: Statistics) {
         let Some(topic) = statistics.topics.get(&self.topic) else { return };
         for (partition, read) in &topic.partitions {
@@ -71,9 +91,21 @@ impl ClientContext for Reached {
     }
 }
 
-impl ConsumerContext for Reached {}
+impl ConsumerContext for TopicWatch {}
 
-type Reading = BaseConsumer<Reached>;
+/// Where a partition is read.
+struct Tail {
+    position: Offset,
+    /// The record before it.
+    last: Option<RawRecord>,
+}
+
+/// A topic that is being read.
+struct Following {
+    consumer: BaseConsumer<TopicWatch>,
+    tails: BTreeMap<Partition, Tail>,
+    warned: Option<Instant>,
+}
 
 /// A topic as the table's options name it.
 pub struct Topic {
@@ -101,6 +133,9 @@ impl Topic {
         for (name, value) in FIXED {
             config.set(name, value);
         }
+        // What the watch of the topic listens to.
+        let debug = config.get("debug").map_or("topic".to_owned(), |given| format!("{given},topic"));
+        config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
         Ok(Self { table: table.name.clone(), topic, config })
     }
 
@@ -167,134 +202,170 @@ impl Topic {
     }
 
     fn follow(&self, reader: &Reader, commits: &Receiver<Vec<(Partition, Offset)>>) -> Result<(), SourceError> {
-        let reached = Reached { table: reader.id, topic: self.topic.clone(), ends: reader.ends.clone() };
-        let consumer: Reading = self.config.create_with_context(reached).map_err(|e| self.refused(&e))?;
-        let mut positions: BTreeMap<Partition, Offset> = BTreeMap::new();
+        let (topic, ends) = (self.topic.clone(), reader.ends.clone());
+        let watch = TopicWatch { is_another: AtomicBool::new(false), table: reader.id, topic, ends };
+        let consumer = self.config.create_with_context(watch).map_err(|e| self.refused(&e))?;
+        let mut following = Following { consumer, tails: BTreeMap::new(), warned: None };
         let mut discover = Instant::now();
-        let mut warned = None;
         while !reader.stopped() {
             if Instant::now() >= discover {
-                self.discover(reader, &consumer, &mut positions)?;
-                discover = Instant::now() + if positions.is_empty() { Duration::from_secs(1) } else { DISCOVER };
+                self.discover(reader, &mut following)?;
+                let soon = following.tails.is_empty();
+                discover = Instant::now() + if soon { Duration::from_secs(1) } else { DISCOVER };
             }
-            self.poll(reader, &consumer, &mut positions, &mut warned)?;
+            self.poll(reader, &mut following)?;
             while let Ok(done) = commits.try_recv() {
-                self.commit(&consumer, &done);
+                self.commit(&following.consumer, &done);
             }
         }
         Ok(())
     }
 
     /// Adds partitions that are new. Brokers that do not answer are waited for.
-    fn discover(
-        &self,
-        reader: &Reader,
-        consumer: &Reading,
-        positions: &mut BTreeMap<Partition, Offset>,
-    ) -> Result<(), SourceError> {
-        let found = match self.partitions(consumer, ASK) {
+    fn discover(&self, reader: &Reader, following: &mut Following) -> Result<(), SourceError> {
+        let found = match self.partitions(&following.consumer, ASK) {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!("waiting for Kafka: {error}");
                 return Ok(());
             }
         };
-        let new: Vec<Partition> = found.into_iter().filter(|p| !positions.contains_key(p)).collect();
-        for partition in &new {
-            let (low, high) = match consumer.fetch_watermarks(&self.topic, partition.0, ASK) {
+        let new: Vec<Partition> = found.into_iter().filter(|p| !following.tails.contains_key(p)).collect();
+        let mut assign = false;
+        for partition in new {
+            if reader.stopped() {
+                break;
+            }
+            let (low, high) = match following.consumer.fetch_watermarks(&self.topic, partition.0, ASK) {
                 Ok(watermarks) => watermarks,
                 Err(error) => {
                     tracing::warn!("waiting for Kafka: {}", self.refused(&error));
                     break;
                 }
             };
-            let start = reader.positions.get(partition).copied().unwrap_or(Offset(low));
-            if start.0 < low || start.0 > high {
-                let reason = format!(
-                    "partition {partition} holds [{low}..{high}) and was read up to {start}: records are lost by retention, or the topic was made anew; \
-                     begin with a new state and archive, or restore the topic"
-                );
-                return Err(self.failed(reason));
-            }
-            positions.insert(*partition, start);
-            reader.ends.found(reader.channel(*partition), Offset(high));
-            reader.send(SourceEvent::Partition { channel: reader.channel(*partition), start, end: Some(Offset(high)) });
+            let position = reader.positions.get(&partition).copied().unwrap_or(Offset(low));
+            self.check_range(partition, position, (low, high))?;
+            let last = reader.last.get(&partition).filter(|last| last.place.offset.0 >= low).cloned();
+            following.tails.insert(partition, Tail { position, last });
+            reader.ends.found(reader.channel(partition), Offset(high));
+            let (channel, end) = (reader.channel(partition), Some(Offset(high)));
+            reader.send(SourceEvent::Partition { channel, start: position, end });
+            assign = true;
         }
-        if new.iter().any(|partition| positions.contains_key(partition)) {
-            let mut assignment = TopicPartitionList::new();
-            for (partition, offset) in positions.iter() {
-                assignment
-                    .add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(offset.0))
-                    .map_err(|e| self.refused(&e))?;
-            }
-            consumer.assign(&assignment).map_err(|e| self.refused(&e))?;
-        }
-        Ok(())
+        if assign { self.assign(following) } else { Ok(()) }
     }
 
-    fn poll(
-        &self,
-        reader: &Reader,
-        consumer: &Reading,
-        positions: &mut BTreeMap<Partition, Offset>,
-        warned: &mut Option<Instant>,
-    ) -> Result<(), SourceError> {
+    fn check_range(&self, partition: Partition, position: Offset, (low, high): (i64, i64)) -> Result<(), SourceError> {
+        if (low..=high).contains(&position.0) {
+            return Ok(());
+        }
+        Err(self.failed(format!(
+            "partition {partition} holds [{low}..{high}) and was read up to {position}: records are lost by retention, or the topic was cut or made anew; {LOG_LOST}"
+        )))
+    }
+
+    /// Each partition from the record on that was taken last, to see that it is still the same.
+    fn assign(&self, following: &Following) -> Result<(), SourceError> {
+        let mut assignment = TopicPartitionList::new();
+        for (partition, Tail { position, last }) in &following.tails {
+            let from = last.as_ref().map_or(*position, |last| last.place.offset);
+            assignment
+                .add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(from.0))
+                .map_err(|e| self.refused(&e))?;
+        }
+        following.consumer.assign(&assignment).map_err(|e| self.refused(&e))
+    }
+
+    fn poll(&self, reader: &Reader, following: &mut Following) -> Result<(), SourceError> {
         let mut batches: BTreeMap<Partition, Vec<RawRecord>> = BTreeMap::new();
-        let mut ended = Vec::new();
-        let mut wait = POLL;
+        let (mut ended, mut wait, mut size_bytes) = (Vec::new(), POLL, 0);
         for _ in 0..BATCH_RECORDS {
-            match consumer.poll(wait) {
+            match following.consumer.poll(wait) {
                 None => break,
-                Some(Ok(message)) => batches.entry(Partition(message.partition())).or_default().push(raw(&message)),
+                Some(Ok(message)) => {
+                    size_bytes += message.payload_len();
+                    batches.entry(Partition(message.partition())).or_default().push(raw(&message));
+                }
                 Some(Err(KafkaError::PartitionEOF(partition))) => ended.push(Partition(partition)),
-                Some(Err(error)) => self.judge(&error, warned)?,
+                Some(Err(error)) => self.judge(&error, following)?,
+            }
+            if size_bytes >= BATCH_BYTES {
+                break;
             }
             wait = Duration::ZERO;
         }
+        // Asked after they were received: the client learns of the new topic before it reads from it.
+        if following.consumer.context().is_another.load(Ordering::Acquire) {
+            return Err(self.failed(format!("the topic was made anew while it was read; {LOG_LOST}")));
+        }
         for (partition, mut records) in batches {
-            // An assignment made anew may repeat what was delivered already.
-            let position = positions.get(&partition).copied().unwrap_or(Offset(0));
-            records.retain(|r| r.place.offset >= position);
+            let Some(tail) = following.tails.get_mut(&partition) else { continue };
+            self.check_last(tail, &records)?;
+            // An assignment made anew repeats what was delivered already.
+            records.retain(|r| r.place.offset >= tail.position);
             let Some(last) = records.last() else { continue };
-            let to = Offset(last.place.offset.0 + 1);
-            positions.insert(partition, to);
+            *tail = Tail { position: Offset(last.place.offset.0 + 1), last: Some(last.clone()) };
+            let to = tail.position;
             reader.ends.moved(reader.channel(partition));
             reader.send(SourceEvent::Batch { channel: reader.channel(partition), records, to });
         }
         for partition in ended {
-            if let Some(position) = positions.get(&partition) {
-                reader.ends.reached(reader.channel(partition), *position);
+            if let Some(tail) = following.tails.get(&partition) {
+                reader.ends.reached(reader.channel(partition), tail.position);
             }
             reader.send(SourceEvent::CaughtUp { channel: reader.channel(partition) });
         }
         Ok(())
     }
 
+    /// Refuses a topic that has another record where the last one was taken.
+    fn check_last(&self, tail: &Tail, records: &[RawRecord]) -> Result<(), SourceError> {
+        let Some(last) = &tail.last else { return Ok(()) };
+        match records.iter().find(|r| r.place.offset == last.place.offset) {
+            Some(found) if !is_same(last, found) => Err(self.failed(format!(
+                "partition {} has another record at offset {} than was read from there: the topic was made anew; {LOG_LOST}",
+                last.place.partition, last.place.offset
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Lost offsets and refusals end the reading; everything else librdkafka tries again.
-    fn judge(&self, error: &KafkaError, warned: &mut Option<Instant>) -> Result<(), SourceError> {
+    fn judge(&self, error: &KafkaError, following: &mut Following) -> Result<(), SourceError> {
         use RDKafkaErrorCode as Code;
         match error.rdkafka_error_code() {
-            Some(
-                Code::AutoOffsetReset
-                | Code::OffsetOutOfRange
-                | Code::UnknownTopicOrPartition
-                | Code::UnknownTopic
-                | Code::UnknownPartition
-                | Code::TopicAuthorizationFailed
-                | Code::SaslAuthenticationFailed
-                | Code::Fatal,
-            ) => Err(self.refused(error)),
+            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => Err(self.lost(following)),
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
+                Err(self.failed(format!("the topic, or a partition of it, is gone; {LOG_LOST}")))
+            }
+            Some(Code::TopicAuthorizationFailed | Code::SaslAuthenticationFailed | Code::Fatal) => {
+                Err(self.refused(error))
+            }
             _ => {
-                if warned.is_none_or(|last| last.elapsed() >= WARN_AGAIN) {
+                if following.warned.is_none_or(|last| last.elapsed() >= WARN_AGAIN) {
                     tracing::warn!("waiting for Kafka: {}", self.refused(error));
-                    *warned = Some(Instant::now());
+                    following.warned = Some(Instant::now());
                 }
                 Ok(())
             }
         }
     }
 
-    fn commit(&self, consumer: &Reading, positions: &[(Partition, Offset)]) {
+    /// The broker does not have the offset that is to be read next: which partition, and what it has.
+    fn lost(&self, following: &Following) -> SourceError {
+        for (partition, tail) in &following.tails {
+            if let Ok(range) = following.consumer.fetch_watermarks(&self.topic, partition.0, ASK)
+                && let Err(error) = self.check_range(*partition, tail.position, range)
+            {
+                return error;
+            }
+        }
+        self.failed(format!(
+            "the offset to be read next is not there: records are lost by retention, or the topic was cut or made anew; {LOG_LOST}"
+        ))
+    }
+
+    fn commit(&self, consumer: &BaseConsumer<TopicWatch>, positions: &[(Partition, Offset)]) {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in positions {
             if list.add_partition_offset(&self.topic, partition.0, KafkaOffset::Offset(offset.0)).is_err() {

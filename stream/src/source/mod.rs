@@ -16,6 +16,7 @@ use std::time::Duration;
 use lockstep_shared::coordinates::{Channel, Offset, Partition, TableId};
 use lockstep_shared::plan::Table;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::oneshot;
 
 pub use ends::Ends;
 
@@ -23,8 +24,22 @@ use crate::record::RawRecord;
 
 /// Most records of one batch.
 const BATCH_RECORDS: usize = 1_000;
+/// Bytes of values after which a batch is full: with the queue's length, a bound on what waits for the core.
+const BATCH_BYTES: usize = 1024 * 1024;
 /// Commits of offsets that wait for a thread; a commit that finds no room is left to the next one.
 const COMMITS_QUEUED: usize = 64;
+
+/// What to do where the log is not the one that was read.
+const LOG_LOST: &str = "put the log back as it was, or begin with a new archive, state and index";
+
+/// How far the last run has read.
+#[derive(Clone, Debug, Default)]
+pub struct Reached {
+    /// The next offset of each partition; partitions that are not here are read from their beginning.
+    pub positions: BTreeMap<Channel, Offset>,
+    /// The record that was taken last from each partition. A log that has another one there is another log.
+    pub last: BTreeMap<Channel, RawRecord>,
+}
 
 /// What a source says.
 #[derive(Debug)]
@@ -54,9 +69,7 @@ pub enum SourceEvent {
     },
     /// A table cannot be read any further.
     Failed {
-        /// The table.
-        table: String,
-        /// What happened and what to do.
+        /// The table, what happened and what to do.
         reason: String,
     },
 }
@@ -98,9 +111,9 @@ pub enum SourceError {
 
 /// What a reading thread needs.
 struct Reader {
-    table: Table,
     id: TableId,
     positions: BTreeMap<Partition, Offset>,
+    last: BTreeMap<Partition, RawRecord>,
     events: Sender<SourceEvent>,
     stop: Arc<AtomicBool>,
     ends: Arc<Ends>,
@@ -121,7 +134,7 @@ impl Reader {
     }
 
     fn fail(&self, error: &SourceError) {
-        self.send(SourceEvent::Failed { table: self.table.name.clone(), reason: error.to_string() });
+        self.send(SourceEvent::Failed { reason: error.to_string() });
     }
 }
 
@@ -134,25 +147,24 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Starts reading every table, each partition from its position or from its beginning.
+    /// Starts reading every table.
     ///
     /// # Errors
     /// Where an option is missing or wrong. That a server or file is not there is no error: it is waited for.
-    pub fn start(
-        tables: &[Table],
-        positions: &BTreeMap<Channel, Offset>,
-        events: Sender<SourceEvent>,
-    ) -> Result<Self, SourceError> {
+    pub fn start(tables: &[Table], reached: &Reached, events: Sender<SourceEvent>) -> Result<Self, SourceError> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut sources =
             Self { stop: stop.clone(), ends: Arc::new(Ends::default()), threads: Vec::new(), commits: BTreeMap::new() };
         for (number, table) in tables.iter().enumerate() {
             let id = TableId(number);
-            let own =
-                positions.iter().filter(|(c, _)| c.table == id).map(|(c, offset)| (c.partition, *offset)).collect();
-            let ends = sources.ends.clone();
-            let reader =
-                Reader { table: table.clone(), id, positions: own, events: events.clone(), stop: stop.clone(), ends };
+            let reader = Reader {
+                id,
+                positions: of_table(id, &reached.positions),
+                last: of_table(id, &reached.last),
+                events: events.clone(),
+                stop: stop.clone(),
+                ends: sources.ends.clone(),
+            };
             if table.option("connector") == Some("filesystem") {
                 let log = file::FileLog::of(table)?;
                 sources.watch(id, {
@@ -205,15 +217,31 @@ impl Sources {
         }
     }
 
-    /// Ends the threads and waits for them. The queue's receiver must be gone, or be read on.
-    pub fn stop(self) {
+    /// Asks the threads to end; gives word when all have. The queue's receiver must be gone, or be read on.
+    pub fn stop(self) -> oneshot::Receiver<()> {
         self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a reading thread had panicked");
+        let (ended, word) = oneshot::channel();
+        std::thread::spawn(move || {
+            for thread in self.threads {
+                if thread.join().is_err() {
+                    tracing::error!("a reading thread had panicked");
+                }
             }
-        }
+            // Nobody waits for it any more where the stop took too long.
+            let _ = ended.send(());
+        });
+        word
     }
+}
+
+fn of_table<T: Clone>(id: TableId, by_channel: &BTreeMap<Channel, T>) -> BTreeMap<Partition, T> {
+    by_channel.iter().filter(|(c, _)| c.table == id).map(|(c, value)| (c.partition, value.clone())).collect()
+}
+
+/// Whether a record of the log is the one that was taken from the same place.
+fn is_same(taken: &RawRecord, found: &RawRecord) -> bool {
+    let times = taken.timestamp_ms.zip(found.timestamp_ms);
+    taken.key == found.key && taken.value == found.value && times.is_none_or(|(taken, found)| taken == found)
 }
 
 /// Whether a table's source is there, as a sentence.
