@@ -55,7 +55,7 @@ const FIXED: [(&str, &str); 5] = [
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "error"),
     ("enable.partition.eof", "true"),
-    // Where reading has come to, also past what nobody reads: see `Reached`.
+    // Where reading has come to, also past what nobody reads: see `TopicWatch`.
     ("statistics.interval.ms", "1000"),
 ];
 
