@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use lockstep_shared::archive::{Archive, Note};
 use lockstep_shared::coordinates::Step;
-use lockstep_shared::index::{Client, ClientConfig, IndexError, index_name, scan::{Reading, scan}, writer::Writer};
+use lockstep_shared::index::{
+    Client, ClientConfig, IndexError, index_name,
+    scan::{Reading, scan},
+    writer::Writer,
+};
 use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::sql::settings::{SettingError, Settings};
 

@@ -147,7 +147,12 @@ pub fn faults(last: &Note, commits: &[Commit], places: &[Placed]) -> Faults {
             faults.add(format!("{} is there twice, in step {} and in step {}", at(place), before.step, after.step));
         } else if before.step > after.step {
             let earlier = before.place.offset;
-            faults.add(format!("{} is in step {}, and offset {earlier} in step {}", at(place), after.step, before.step));
+            faults.add(format!(
+                "{} is in step {}, and offset {earlier} in step {}",
+                at(place),
+                after.step,
+                before.step
+            ));
         }
     }
     for Placed { place, step, .. } in places {
@@ -155,7 +160,8 @@ pub fn faults(last: &Note, commits: &[Commit], places: &[Placed]) -> Faults {
             Some(to) if place.offset < *to => {}
             noted => {
                 let to = noted.map_or_else(|| "nothing".into(), ToString::to_string);
-                faults.add(format!("{} (step {step}) is past the position that the last commit notes, {to}", at(*place)));
+                faults
+                    .add(format!("{} (step {step}) is past the position that the last commit notes, {to}", at(*place)));
             }
         }
     }
@@ -173,7 +179,8 @@ fn by_commit(commits: &[Commit], places: &[Placed], faults: &mut Faults) {
     by_step.sort_by_key(|p| (p.step, p.place));
     let mut before = Note::default();
     for Commit { note, records } in commits {
-        if note.step <= before.step {
+        // The first one claims the archive for the beginning, before there is a step.
+        if note.step <= before.step && *note != commits[0].note {
             faults.add(format!("the commit of step {} comes after the one of step {}", note.step, before.step));
             continue;
         }
@@ -182,7 +189,9 @@ fn by_commit(commits: &[Commit], places: &[Placed], faults: &mut Faults) {
             let to = note.positions.get(partition);
             if to.is_none_or(|to| to < from) {
                 let to = to.map_or_else(|| "nothing".into(), ToString::to_string);
-                faults.add(format!("the commit of steps {steps} goes back from offset {from} of partition {partition} to {to}"));
+                faults.add(format!(
+                    "the commit of steps {steps} goes back from offset {from} of partition {partition} to {to}"
+                ));
             }
         }
         let upto = |step: Step| by_step.partition_point(|p| p.step <= step);

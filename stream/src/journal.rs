@@ -183,7 +183,8 @@ impl Journal {
         let lock_path = folder.join("lock");
         let lock = File::create(&lock_path).map_err(failed("create", &lock_path))?;
         lock.try_lock().map_err(|_| JournalError::InUse { folder: folder.to_owned() })?;
-        let file = OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(failed("open", &path))?;
+        let file =
+            OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(failed("open", &path))?;
         let bytes = fs::read(&path).map_err(failed("read", &path))?;
         let (recorded, sound_bytes) = Recorded::parse(&bytes)
             .map_err(|Damage { line, reason }| JournalError::Damaged { path: path.clone(), line, reason })?;
@@ -311,10 +312,8 @@ mod tests {
     }
 
     fn entries() -> impl Strategy<Value = Vec<Entry>> {
-        let taken = ("[a-z]{1,9}", 0..9_i32, any::<i64>(), any::<i64>()).prop_map(|(table, partition, from, to)| Taken {
-            table,
-            partition: Partition(partition),
-            range: OffsetRange { from: Offset(from), to: Offset(to) },
+        let taken = ("[a-z]{1,9}", 0..9_i32, any::<i64>(), any::<i64>()).prop_map(|(table, partition, from, to)| {
+            Taken { table, partition: Partition(partition), range: OffsetRange { from: Offset(from), to: Offset(to) } }
         });
         let step = (any::<u64>(), prop::collection::vec(taken, 0..3))
             .prop_map(|(step, taken)| Entry::Step(Boundary { step: Step(step), taken }));

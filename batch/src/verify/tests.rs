@@ -25,6 +25,7 @@ fn found(change: impl FnOnce(&mut Vec<Commit>, &mut Vec<Placed>)) -> Vec<String>
 #[test]
 fn a_sound_archive_has_no_fault_and_gaps_between_offsets_are_none() {
     assert_eq!(found(|_, _| {}), [""; 0]);
+    assert_eq!(found(|commits, _| commits.insert(0, Commit { note: Note::default(), records: Some(0) })), [""; 0]);
     let holes = found(|commits, places| {
         places.iter_mut().for_each(|p| p.place.offset.0 *= 10);
         commits.iter_mut().for_each(|c| c.note.positions.values_mut().for_each(|to| to.0 *= 10));
@@ -41,16 +42,24 @@ fn each_kind_of_damage_is_found_with_its_place() {
     });
     assert_eq!(lost, ["the commit of steps (0..2] noted 3 records, and 2 are there"]);
     let beyond = found(|_, places| places.push(placed(7, 3)));
-    assert!(beyond[0].contains("partition 0 offset 7 (step 3) is past the position that the last commit notes, 5"), "{beyond:?}");
+    assert!(
+        beyond[0].contains("partition 0 offset 7 (step 3) is past the position that the last commit notes, 5"),
+        "{beyond:?}"
+    );
     let disordered = found(|_, places| (places[0].step, places[2].step) = (Step(2), Step(1)));
     assert_eq!(disordered, ["partition 0 offset 1 is in step 1, and offset 0 in step 2"]);
     let elsewhere = found(|_, places| places[3].step = Step(2));
     assert!(elsewhere.iter().any(|f| f.contains("partition 0 offset 3 (step 2) is outside")), "{elsewhere:?}");
     let back = found(|commits, _| commits.push(commit(4, 2, 0)));
-    assert!(back.iter().any(|f| f.contains("the commit of steps (3..4] goes back from offset 5 of partition 0 to 2")), "{back:?}");
+    assert!(
+        back.iter().any(|f| f.contains("the commit of steps (3..4] goes back from offset 5 of partition 0 to 2")),
+        "{back:?}"
+    );
     let unnoted = found(|commits, places| {
         places.push(placed(4, 9));
         drop(commits.pop());
     });
-    assert!(unnoted.iter().any(|f| f.contains("partition 0 offset 4 is in step 9, which no commit notes; the last is 2")));
+    assert!(
+        unnoted.iter().any(|f| f.contains("partition 0 offset 4 is in step 9, which no commit notes; the last is 2"))
+    );
 }

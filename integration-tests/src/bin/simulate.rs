@@ -61,7 +61,11 @@ fn main() -> Result<ExitCode> {
         Command::Soak { minutes, seed, events, records } => {
             let first = seed.unwrap_or_else(scenario::seed_of_today);
             let minutes = Duration::from_secs(minutes * 60);
-            Ok(if random(first, minutes, events) && every_order(records) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(if random(first, minutes, events) && every_order(records) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
     }
 }

@@ -102,7 +102,9 @@ impl Index {
                 let statuses = self.write_some(operations, |position| (position == refused).then_some(400));
                 Some((200, body(operations, &statuses)))
             }
-            Outcome::Fine | Outcome::Repeated | Outcome::TooLarge => Some((200, body(operations, &self.write(operations)))),
+            Outcome::Fine | Outcome::Repeated | Outcome::TooLarge => {
+                Some((200, body(operations, &self.write(operations))))
+            }
         }
     }
 
@@ -118,7 +120,8 @@ fn body(operations: &[Operation], statuses: &[u16]) -> Vec<u8> {
     for (number, (operation, status)) in operations.iter().zip(statuses).enumerate() {
         let comma = if number > 0 { "," } else { "" };
         let verb = if matches!(operation.action, Action::Index(_)) { "index" } else { "delete" };
-        let error = if *status >= 400 && *status != 404 { ",\"error\":{\"type\":\"drawn\",\"reason\":\"so\"}" } else { "" };
+        let error =
+            if *status >= 400 && *status != 404 { ",\"error\":{\"type\":\"drawn\",\"reason\":\"so\"}" } else { "" };
         // Writing to a String does not fail.
         let _ = write!(text, "{comma}{{\"{verb}\":{{\"status\":{status}{error}}}}}");
     }

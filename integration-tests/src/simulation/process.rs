@@ -398,7 +398,10 @@ impl Process {
         self.gather(usize::MAX);
         self.commit(None, world, witness)?;
         let read_all = world.logs.iter().all(|(channel, log)| self.read.get(channel) == Some(&Offset(log.end)));
-        let busy = self.to_search.is_some() || self.core.has_pending() || self.core.is_replaying() || !self.to_write.is_empty();
+        let busy = self.to_search.is_some()
+            || self.core.has_pending()
+            || self.core.is_replaying()
+            || !self.to_write.is_empty();
         Ok(!read_all || busy || !self.to_archive.is_empty() || !self.gathered.is_empty())
     }
 

@@ -227,14 +227,17 @@ impl Swarm {
     fn event(&self, rng: &mut StdRng, tables: &[usize]) -> Event {
         match rng.random_range(0..100_u32) {
             0..34 => self.append(rng, tables),
-            34..48 => Event::Deliver { channel: rng.random_range(0..TABLES * PARTITIONS), count: rng.random_range(1..5) },
+            34..48 => {
+                Event::Deliver { channel: rng.random_range(0..TABLES * PARTITIONS), count: rng.random_range(1..5) }
+            }
             48..60 => Event::Cut { crash: self.crash(rng) },
             60..68 => Event::Group { steps: rng.random_range(1..4), body: rng.random_range(1..4) },
             68..82 => Event::Send { delivery: rng.random_range(0..3), outcome: self.outcome(rng) },
             82..86 => Event::Gather { steps: rng.random_range(1..4) },
             86..91 => {
                 let dies = self.has(0) && rng.random_bool(0.3);
-                let crash = |rng: &mut StdRng| FailedCommit { after: rng.random_range(0..TABLES), visible: rng.random() };
+                let crash =
+                    |rng: &mut StdRng| FailedCommit { after: rng.random_range(0..TABLES), visible: rng.random() };
                 Event::Commit { crash: dies.then(|| crash(rng)) }
             }
             91..93 => Event::Forget,

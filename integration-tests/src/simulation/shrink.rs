@@ -8,11 +8,7 @@ const MOST_RUNS: usize = 20_000;
 
 /// The smallest schedule found that still breaks a law, and how it fails.
 #[must_use]
-pub fn shrink(
-    schedule: Schedule,
-    failure: Failure,
-    run: &dyn Fn(&Schedule) -> Option<Failure>,
-) -> (Schedule, Failure) {
+pub fn shrink(schedule: Schedule, failure: Failure, run: &dyn Fn(&Schedule) -> Option<Failure>) -> (Schedule, Failure) {
     let mut best = (schedule, failure);
     let mut runs = 0;
     loop {

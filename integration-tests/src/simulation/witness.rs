@@ -137,7 +137,8 @@ impl Witness {
             let (sink, id) = document;
             let Some((written, fields)) = history.range(..=step).next_back() else { continue };
             if !self.letters.contains(document) && lacks(*sink, id, *written, fields.is_some()) {
-                let what = format!("offsets up to step {step} are committed, and the index lacks {id} of step {written}");
+                let what =
+                    format!("offsets up to step {step} are committed, and the index lacks {id} of step {written}");
                 return Err(Failure::new("L5", what));
             }
         }
@@ -168,7 +169,8 @@ impl Witness {
         let expected = definition(pipeline, &records, Step(u64::MAX));
         for (number, (sink, expected)) in pipeline.sinks.iter().zip(&expected).enumerate() {
             let fold = self.fold.iter().filter(|((of, _), _)| *of == number);
-            let fold = fold.filter_map(|((_, id), history)| Some((id, history.values().next_back()?.as_ref()?))).collect();
+            let fold =
+                fold.filter_map(|((_, id), history)| Some((id, history.values().next_back()?.as_ref()?))).collect();
             if let Some(what) = difference(&json_of(sink, expected), &fold, &BTreeSet::new()) {
                 return Err(Failure::new("L1", format!("the fold of all changes to {}: {what}", sink.name)));
             }
@@ -214,7 +216,10 @@ impl Witness {
             let offsets = || archived.iter().map(|r| r.place.offset);
             if !offsets().eq(log.sent.iter().map(|sent| sent.raw.place.offset)) {
                 let (found, sent) = (offsets().collect::<Vec<_>>(), log.sent.len());
-                return Err(Failure::new("L5", format!("the archive of {channel:?} has the offsets {found:?} of {sent}")));
+                return Err(Failure::new(
+                    "L5",
+                    format!("the archive of {channel:?} has the offsets {found:?} of {sent}"),
+                ));
             }
             for (record, sent) in archived.iter().zip(&log.sent) {
                 if record.key != sent.raw.key || record.value != sent.raw.value || !is_meant(&record.content, sent) {

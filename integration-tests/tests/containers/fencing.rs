@@ -130,8 +130,8 @@ async fn l6_a_stopped_stream_that_comes_back_after_another_has_taken_over_loses_
 }
 
 #[tokio::test]
-async fn of_two_streams_that_run_the_one_that_came_first_stops_and_may_take_the_archive_back_by_a_decision() -> Result<()>
-{
+async fn of_two_streams_that_run_the_one_that_came_first_stops_and_may_take_the_archive_back_by_a_decision()
+-> Result<()> {
     let Some(servers) = containers::shared().await? else { return Ok(()) };
     let mut shop = Shop::on_servers(Text::Keyed, &servers.kafka, &servers.index, 2).await?;
     shop.set("lockstep.step.max-records", "20");

@@ -58,8 +58,10 @@ async fn servers_that_go_away_under_load_in_any_way_and_order_get_and_give_every
     writeln!(std::io::stderr(), "servers_that_go_away_under_load: LOCKSTEP_OUTAGE_SEED={seed}")?;
     let mut traffic = Traffic::new(seed);
     let kinds = [Outage::Paused, Outage::Stopped, Outage::Killed, Outage::CutOff];
-    let mut outages: Vec<(Server, Outage)> =
-        [Server::Kafka, Server::Elasticsearch].into_iter().flat_map(|server| kinds.map(|kind| (server, kind))).collect();
+    let mut outages: Vec<(Server, Outage)> = [Server::Kafka, Server::Elasticsearch]
+        .into_iter()
+        .flat_map(|server| kinds.map(|kind| (server, kind)))
+        .collect();
     outages.shuffle(&mut traffic.rng);
 
     let mut shop = Shop::on_servers(Text::Keyed, &kafka.server, &index.server, 2).await?;

@@ -373,7 +373,10 @@ impl Shop {
                         taken.iter().filter(|byte| **byte == b'\n').count() as u64
                     }
                 };
-                ensure!(records == logged && (from == 0 || records == 0), "{name} has {logged} in its log: {partition}");
+                ensure!(
+                    records == logged && (from == 0 || records == 0),
+                    "{name} has {logged} in its log: {partition}"
+                );
             }
         }
         Ok(())

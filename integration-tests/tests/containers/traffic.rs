@@ -85,7 +85,11 @@ impl Traffic {
             }
             _ => return Record::value(self.view(number).to_string()),
         };
-        if self.rng.random_range(0..DELETE_EVERY) == 0 { Record::tombstone(key) } else { Record::keyed(key, row.to_string()) }
+        if self.rng.random_range(0..DELETE_EVERY) == 0 {
+            Record::tombstone(key)
+        } else {
+            Record::keyed(key, row.to_string())
+        }
     }
 
     fn view(&mut self, number: u64) -> Value {

@@ -84,7 +84,8 @@ async fn sound(root: &Path) {
 }
 
 fn log_files(root: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(root.join("t/_delta_log")).unwrap().flatten().map(|e| e.path()).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(root.join("t/_delta_log")).unwrap().flatten().map(|e| e.path()).collect();
     files.retain(|path| path.extension().is_some_and(|e| e == "json"));
     files.sort();
     files
@@ -101,8 +102,12 @@ async fn records(opened: Result<Option<TableArchive>, ArchiveError>) -> Result<V
 
 fn check(whole: &[ArchivedRecord], found: Result<Vec<ArchivedRecord>, String>, who: &str) -> Result<(), TestCaseError> {
     match found {
-        Ok(records) => prop_assert!(whole.starts_with(&records) || whole.ends_with(&records), "{who} found {records:?}"),
-        Err(error) => prop_assert!(error.contains("archive ") && error.contains("/t"), "{who} does not name the table: {error}"),
+        Ok(records) => {
+            prop_assert!(whole.starts_with(&records) || whole.ends_with(&records), "{who} found {records:?}")
+        }
+        Err(error) => {
+            prop_assert!(error.contains("archive ") && error.contains("/t"), "{who} does not name the table: {error}")
+        }
     }
     Ok(())
 }
@@ -112,7 +117,8 @@ fn any_damage_to_the_log_gives_sound_records_or_an_error_that_names_the_table() 
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let template = tempfile::tempdir().unwrap();
     runtime.block_on(sound(template.path()));
-    let whole = runtime.block_on(async { records(Archive::new(template.path()).open_existing(&table()).await).await }).unwrap();
+    let whole =
+        runtime.block_on(async { records(Archive::new(template.path()).open_existing(&table()).await).await }).unwrap();
     assert_eq!(whole.len(), 8);
     let case = (any::<prop::sample::Index>(), damage());
     proptest!(ProptestConfig::with_cases(150), |((file, damage) in case)| {

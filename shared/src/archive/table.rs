@@ -107,8 +107,7 @@ impl TableArchive {
         }
         let transaction = Transaction::new(APPLICATION, note.step.0.cast_signed());
         let metadata = [(NOTE.to_owned(), json(note)), (RECORDS.to_owned(), json(&records.len()))];
-        let properties =
-            CommitProperties::default().with_metadata(metadata).with_application_transaction(transaction);
+        let properties = CommitProperties::default().with_metadata(metadata).with_application_transaction(transaction);
         self.commit(&actions, &properties).await?;
         self.last = Some(note.clone());
         Ok(())
@@ -128,11 +127,8 @@ impl TableArchive {
     async fn commit(&mut self, actions: &[Action], properties: &CommitProperties) -> Result<(), ArchiveError> {
         // The library would put the commit on top of anybody's; whether it may is not its to know. The checkpoint and the
         // notes are ours to care for too: a commit is on disk before a checkpoint stands on it.
-        let properties = properties
-            .clone()
-            .with_max_retries(0)
-            .with_create_checkpoint(false)
-            .with_cleanup_expired_logs(Some(false));
+        let properties =
+            properties.clone().with_max_retries(0).with_create_checkpoint(false).with_cleanup_expired_logs(Some(false));
         for _ in 0..ATTEMPTS {
             if let Some(owner) = &self.owner {
                 owner.check()?;
@@ -159,7 +155,9 @@ impl TableArchive {
         log::sync(&self.path, version).map_err(on_disk(&self.path))?;
         self.delta.update_state().await.map_err(failed(&self.path, "read its state"))?;
         if (version + 1).is_multiple_of(COMMITS_TO_CHECKPOINT) {
-            checkpoints::create_checkpoint(&self.delta, None).await.map_err(failed(&self.path, "write a checkpoint"))?;
+            checkpoints::create_checkpoint(&self.delta, None)
+                .await
+                .map_err(failed(&self.path, "write a checkpoint"))?;
             log::sync_checkpoints(&self.path).map_err(on_disk(&self.path))?;
         }
         Ok(())

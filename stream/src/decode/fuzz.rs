@@ -31,7 +31,8 @@ fn types() -> [DataType; 12] {
 fn table(key: Vec<usize>, key_format: Option<&str>) -> Table {
     let columns = types().into_iter().enumerate();
     let columns = columns.map(|(n, t)| Column { name: format!("c{n}"), data_type: t, nullable: n % 3 != 1 }).collect();
-    let options = key_format.map(|format| ("key.format".to_owned(), format.to_owned())).into_iter().collect::<BTreeMap<_, _>>();
+    let options =
+        key_format.map(|format| ("key.format".to_owned(), format.to_owned())).into_iter().collect::<BTreeMap<_, _>>();
     Table { name: "t".into(), columns, key, options }
 }
 
@@ -45,8 +46,14 @@ fn json_text() -> impl Strategy<Value = String> {
         "\"[0-9T:. +Z-]{0,30}\"",
         any::<String>().prop_map(|s| Json::String(s).to_string()),
         Just(Json::String("x".repeat(5_000)).to_string()),
-        prop_oneof![Just("\"2021-02-29\""), Just("\"9999-12-31T23:59:59.999999999Z\""), Just("\"+262143-01-01\""), Just("1e400"), Just("-0")]
-            .prop_map(str::to_owned),
+        prop_oneof![
+            Just("\"2021-02-29\""),
+            Just("\"9999-12-31T23:59:59.999999999Z\""),
+            Just("\"+262143-01-01\""),
+            Just("1e400"),
+            Just("-0")
+        ]
+        .prop_map(str::to_owned),
     ];
     leaf.prop_recursive(3, 40, 14, |inner| {
         prop_oneof![
@@ -60,7 +67,8 @@ fn json_text() -> impl Strategy<Value = String> {
 }
 
 fn bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
-    let torn = (json_text(), any::<prop::sample::Index>()).prop_map(|(text, end)| text.as_bytes()[..end.index(text.len().max(1))].to_vec());
+    let torn = (json_text(), any::<prop::sample::Index>())
+        .prop_map(|(text, end)| text.as_bytes()[..end.index(text.len().max(1))].to_vec());
     prop_oneof![
         1 => Just(None),
         2 => prop::collection::vec(any::<u8>(), 0..80).prop_map(Some),

@@ -132,11 +132,7 @@ impl FileLog {
     /// A partition that is new to this run.
     fn find(&self, reader: &Reader, partition: Partition, path: &Path) -> Result<Tail, SourceError> {
         let start = reader.positions.get(&partition).copied().unwrap_or(Offset(0));
-        let tail = Tail {
-            position: start,
-            last: reader.last.get(&partition).cloned(),
-            caught_up: CaughtUp::NotYet,
-        };
+        let tail = Tail { position: start, last: reader.last.get(&partition).cloned(), caught_up: CaughtUp::NotYet };
         let (mut file, length) = self.open(path, start)?;
         self.check_last(path, &mut file, tail.last.as_ref())?;
         let end = Some(Offset(i64::try_from(length).unwrap_or(i64::MAX)));

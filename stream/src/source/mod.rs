@@ -146,11 +146,7 @@ impl Sources {
     ///
     /// # Errors
     /// Where an option is missing or wrong. That a server or file is not there is no error: it is waited for.
-    pub fn start(
-        tables: &[Table],
-        reached: &Reached,
-        events: Sender<SourceEvent>,
-    ) -> Result<Self, SourceError> {
+    pub fn start(tables: &[Table], reached: &Reached, events: Sender<SourceEvent>) -> Result<Self, SourceError> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut sources = Self { stop: stop.clone(), threads: Vec::new(), commits: BTreeMap::new() };
         for (number, table) in tables.iter().enumerate() {

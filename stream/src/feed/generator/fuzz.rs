@@ -25,7 +25,15 @@ fn annotation() -> impl Strategy<Value = Json> {
         1 => Just(json!(["x", 1, null])),
         1 => any::<bool>().prop_map(|b| json!(b)),
     ];
-    let names = prop_oneof![Just("min"), Just("max"), Just("start"), Just("step"), Just("restart"), Just("file"), Just("options")];
+    let names = prop_oneof![
+        Just("min"),
+        Just("max"),
+        Just("start"),
+        Just("step"),
+        Just("restart"),
+        Just("file"),
+        Just("options")
+    ];
     prop_oneof![2 => leaf.clone(), 3 => prop::collection::vec((names, leaf), 0..4).prop_map(object)]
 }
 
@@ -35,7 +43,14 @@ fn object(pairs: Vec<(&str, Json)>) -> Json {
 
 fn annotations() -> BoxedStrategy<Json> {
     let name = prop_oneof![
-        Just("options"), Just("iteration"), Just("range"), Just("regex"), Just("length"), Just("odds"), Just("keys"), Just("prefix")
+        Just("options"),
+        Just("iteration"),
+        Just("range"),
+        Just("regex"),
+        Just("length"),
+        Just("odds"),
+        Just("keys"),
+        Just("prefix")
     ];
     prop::collection::vec((name, annotation()), 0..3).prop_map(object).boxed()
 }
@@ -43,17 +58,27 @@ fn annotations() -> BoxedStrategy<Json> {
 /// A type, some of them wrong or without end.
 fn avro() -> impl Strategy<Value = Json> {
     let simple = prop_oneof![
-        Just("null"), Just("boolean"), Just("int"), Just("long"), Just("float"), Just("double"), Just("string"),
-        Just("bytes"), Just("r"), Just("unknown")
+        Just("null"),
+        Just("boolean"),
+        Just("int"),
+        Just("long"),
+        Just("float"),
+        Just("double"),
+        Just("string"),
+        Just("bytes"),
+        Just("r"),
+        Just("unknown")
     ];
-    let leaf = (simple, annotations()).prop_map(|(name, annotations)| json!({"type": name, "arg.properties": annotations}));
+    let leaf =
+        (simple, annotations()).prop_map(|(name, annotations)| json!({"type": name, "arg.properties": annotations}));
     leaf.prop_recursive(4, 24, 4, |inner| {
         let pair = (inner, annotations());
         prop_oneof![
             pair.clone().prop_map(|(of, a)| json!({"type": "array", "items": of, "arg.properties": a})),
             pair.clone().prop_map(|(of, a)| json!({"type": "map", "values": of, "arg.properties": a})),
             pair.clone().prop_map(|(of, _)| json!(["null", of])),
-            (0..3_i64, pair).prop_map(|(size, _)| json!({"type": "fixed", "name": "f", "size": size.saturating_mul(i64::MAX / 2)})),
+            (0..3_i64, pair)
+                .prop_map(|(size, _)| json!({"type": "fixed", "name": "f", "size": size.saturating_mul(i64::MAX / 2)})),
         ]
     })
 }
