@@ -144,10 +144,11 @@ impl Core {
 
     /// A partition has been received up to the end of its log, as it stands now.
     pub fn caught_up(&mut self, channel: Channel) {
-        let reached = self.pending.get(&channel).map(|pending| pending.reached);
-        if let (Some(uncertainty), Some(reached)) = (&mut self.uncertainty, reached) {
-            uncertainty.caught_up(channel, reached);
-        }
+        let Some(uncertainty) = &mut self.uncertainty else { return };
+        // A gap after the last record waits for the next one to be taken.
+        let last = self.pending.get(&channel).and_then(|pending| pending.records.back());
+        let taken = self.positions.get(&channel).copied().unwrap_or(Offset(0));
+        uncertainty.caught_up(channel, last.map_or(taken, |record| Offset(record.place.offset.0 + 1)));
     }
 
     /// The index has everything up to the step.
@@ -178,6 +179,12 @@ impl Core {
     #[must_use]
     pub fn is_replaying(&self) -> bool {
         !self.journaled.is_empty()
+    }
+
+    /// Whether the index may still hold documents of steps that were lost with a journal.
+    #[must_use]
+    pub fn is_uncertain(&self) -> bool {
+        self.uncertainty.is_some()
     }
 
     /// Counts by table, in the pipeline's order.

@@ -47,7 +47,7 @@ enum Stage {
 pub struct Uncertainty {
     survey: Survey,
     stage: Stage,
-    /// Partitions that are there, and where each stood when its source had come to the end of its log.
+    /// Partitions that are there, and where the records of each ended when its source had come to the end of its log.
     ends: BTreeMap<Channel, Option<Offset>>,
 }
 
@@ -75,9 +75,9 @@ impl Uncertainty {
         self.ends.entry(channel).or_default();
     }
 
-    /// The source has come to the end of the log, and stands here.
-    pub fn caught_up(&mut self, channel: Channel, reached: Offset) {
-        self.ends.entry(channel).or_default().get_or_insert(reached);
+    /// The source has come to the end of the log; its last record is before this.
+    pub fn caught_up(&mut self, channel: Channel, end: Offset) {
+        self.ends.entry(channel).or_default().get_or_insert(end);
     }
 
     /// The search, when it is due: every table is there, and every partition is taken up to its end.

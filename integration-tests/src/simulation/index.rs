@@ -82,20 +82,17 @@ impl Index {
                 self.write(operations);
                 None
             }
-            Outcome::AnswerTorn => {
-                let mut text = body(operations, &self.write(operations));
+            Outcome::AnswerTorn(bits) => {
+                let mut text = body(operations, &self.write_some(operations, busy(bits)));
                 text.truncate(text.len() / 2);
                 Some((200, text))
             }
-            Outcome::AnswerShort => {
-                let statuses = self.write(operations);
+            Outcome::AnswerShort(bits) => {
+                let statuses = self.write_some(operations, busy(bits));
                 let short = operations.len() - 1;
                 Some((200, body(&operations[..short], &statuses[..short])))
             }
-            Outcome::Busy(bits) => {
-                let is_busy = |position: usize| bits & (1 << (position % 8)) != 0;
-                Some((200, body(operations, &self.write_some(operations, |position| is_busy(position).then_some(429)))))
-            }
+            Outcome::Busy(bits) => Some((200, body(operations, &self.write_some(operations, busy(bits))))),
             Outcome::Refused(number) => {
                 let refused = usize::from(number) % operations.len();
                 self.refused.insert(operations[refused].id.clone());
@@ -112,6 +109,11 @@ impl Index {
         let status = |(position, operation)| fault(position).unwrap_or_else(|| self.carry_out(operation));
         operations.iter().enumerate().map(status).collect()
     }
+}
+
+/// The items for which there is no room now.
+fn busy(bits: u8) -> impl Fn(usize) -> Option<u16> {
+    move |position| (bits & (1 << (position % 8)) != 0).then_some(429)
 }
 
 /// The text of an answer.

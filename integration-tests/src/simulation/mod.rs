@@ -161,11 +161,11 @@ impl Run {
                 Ok(())
             }
             Event::LoseJournal => {
-                self.process = None;
-                // What a process sent before it lost its disk has arrived, or never will.
-                while self.world.late_request() {}
+                // To the index it is the same whether the process died, or was overtaken by one that has not its disk: what
+                // it has sent arrives, at the latest while the other one catches up.
+                self.world.late.extend(self.process.take().iter().flat_map(Process::on_their_way));
                 self.world.disk = world::Disk::default();
-                self.witness.journal_lost(self.world.archived_by_all());
+                self.witness.journal_lost(self.world.kept());
                 Ok(())
             }
             Event::DieEarly { claims } => {

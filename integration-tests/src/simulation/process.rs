@@ -26,6 +26,9 @@ use super::world::World;
 /// The name of the index.
 const INDEX: &str = "documents";
 
+/// Rounds without faults after which everything that waits must have been sent.
+const ROUNDS_TO_SEND: usize = 1_000;
+
 /// A running process.
 pub struct Process {
     pipeline: Arc<Pipeline>,
@@ -271,6 +274,7 @@ impl Process {
     /// Looks for documents of lost steps, where that is due, when everything before is written.
     fn search(&mut self, world: &mut World, witness: &mut Witness) -> Result<(), Failure> {
         let Some(survey) = self.to_search.take() else { return Ok(()) };
+        while world.late_request() {}
         let mut found = Vec::new();
         for (sink, index) in world.indexes.iter().enumerate() {
             let held = index.held.iter().filter(|(_, held)| held.source.is_some() && survey.has(held.version.step()));
@@ -360,8 +364,7 @@ impl Process {
     }
 
     fn commit_offsets(&self, positions: &Positions, world: &World, witness: &mut Witness) -> Result<(), Failure> {
-        let both = self.progress.archived().min(self.progress.acknowledged());
-        positions.iter().try_for_each(|(channel, offset)| witness.committed(*channel, *offset, both, world))
+        positions.iter().try_for_each(|(channel, offset)| witness.committed(*channel, *offset, world))
     }
 
     /// The journal drops what the archive has.
@@ -398,7 +401,7 @@ impl Process {
         self.gather(usize::MAX);
         self.commit(None, world, witness)?;
         let read_all = world.logs.iter().all(|(channel, log)| self.read.get(channel) == Some(&Offset(log.end)));
-        let busy = self.to_search.is_some()
+        let busy = self.core.is_uncertain()
             || self.core.has_pending()
             || self.core.is_replaying()
             || !self.to_write.is_empty();
@@ -406,11 +409,14 @@ impl Process {
     }
 
     fn send_everything(&mut self, world: &mut World, witness: &mut Witness) -> Result<(), Failure> {
-        while self.sending.is_some() || !self.to_write.is_empty() || self.to_search.is_some() {
+        for _ in 0..ROUNDS_TO_SEND {
+            if self.sending.is_none() && self.to_write.is_empty() && self.to_search.is_none() {
+                return Ok(());
+            }
             self.group(8, 100, world, witness)?;
             self.send(0, Outcome::Fine, world, witness)?;
         }
-        Ok(())
+        Err(Failure::new("progress", format!("not everything is sent after {ROUNDS_TO_SEND} rounds without faults")))
     }
 
     /// A partition by its number over all tables.

@@ -163,10 +163,10 @@ pub enum Outcome {
     Lost,
     /// It is written, and the answer is lost.
     AnswerLost,
-    /// It is written, and the answer breaks off.
-    AnswerTorn,
-    /// It is written, and the answer lacks the last item.
-    AnswerShort,
+    /// Some items are too much for now, bit by position, and the answer breaks off.
+    AnswerTorn(u8),
+    /// Some items are too much for now, bit by position, and the answer lacks the last one.
+    AnswerShort(u8),
     /// No answer comes, and it is written later.
     Delayed,
     /// Written, answered, and written once more later.
@@ -195,11 +195,15 @@ impl Schedule {
     pub fn draw(seed: u64, events: usize) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let shape = Shape::draw(&mut rng);
-        let swarm = Swarm { on: rng.random(), partitions: rng.random_range(1..=PARTITIONS) };
-        let tables = used_tables(&shape);
+        let swarm = Swarm {
+            on: rng.random(),
+            tables: used_tables(&shape),
+            partitions: rng.random_range(1..=PARTITIONS),
+            values: rng.random_range(2..5),
+        };
         Self {
             step_records: rng.random_range(1..5),
-            events: (0..events).map(|_| swarm.event(&mut rng, &tables)).collect(),
+            events: (0..events).map(|_| swarm.event(&mut rng)).collect(),
             shape,
         }
     }
@@ -216,7 +220,10 @@ fn used_tables(shape: &Shape) -> Vec<usize> {
 /// Which faults a run has: a run with every fault at once hides more than it finds.
 struct Swarm {
     on: u16,
+    tables: Vec<usize>,
     partitions: usize,
+    /// How many different values a column has. Few of them make keys meet.
+    values: i64,
 }
 
 impl Swarm {
@@ -224,12 +231,19 @@ impl Swarm {
         self.on & (1 << fault) != 0
     }
 
-    fn event(&self, rng: &mut StdRng, tables: &[usize]) -> Event {
+    fn channel(&self, rng: &mut StdRng) -> (usize, usize) {
+        (self.tables.choose(rng).copied().unwrap_or(0), rng.random_range(0..self.partitions))
+    }
+
+    fn deliver(&self, rng: &mut StdRng) -> Event {
+        let (table, partition) = self.channel(rng);
+        Event::Deliver { channel: table * PARTITIONS + partition, count: rng.random_range(1..5) }
+    }
+
+    fn event(&self, rng: &mut StdRng) -> Event {
         match rng.random_range(0..100_u32) {
-            0..34 => self.append(rng, tables),
-            34..48 => {
-                Event::Deliver { channel: rng.random_range(0..TABLES * PARTITIONS), count: rng.random_range(1..5) }
-            }
+            0..34 => self.append(rng),
+            34..48 => self.deliver(rng),
             48..60 => Event::Cut { crash: self.crash(rng) },
             60..68 => Event::Group { steps: rng.random_range(1..4), body: rng.random_range(1..4) },
             68..82 => Event::Send { delivery: rng.random_range(0..3), outcome: self.outcome(rng) },
@@ -250,9 +264,8 @@ impl Swarm {
         }
     }
 
-    fn append(&self, rng: &mut StdRng, tables: &[usize]) -> Event {
-        let table = tables.choose(rng).copied().unwrap_or(0);
-        let partition = rng.random_range(0..self.partitions);
+    fn append(&self, rng: &mut StdRng) -> Event {
+        let (table, partition) = self.channel(rng);
         if self.has(5) && rng.random_bool(0.1) {
             return Event::Gap { table, partition };
         }
@@ -261,7 +274,7 @@ impl Swarm {
             2 if self.has(6) => Kind::Garbage,
             _ => Kind::Row,
         };
-        let value = |rng: &mut StdRng| rng.random_range(0..4_i64);
+        let value = |rng: &mut StdRng| rng.random_range(0..self.values);
         Event::Append { table, partition, values: [value(rng), value(rng), value(rng)], kind }
     }
 
@@ -277,8 +290,8 @@ impl Swarm {
         let outcomes = [
             Outcome::Lost,
             Outcome::AnswerLost,
-            Outcome::AnswerTorn,
-            Outcome::AnswerShort,
+            Outcome::AnswerTorn(rng.random()),
+            Outcome::AnswerShort(rng.random()),
             Outcome::Delayed,
             Outcome::Repeated,
             Outcome::Busy(rng.random()),

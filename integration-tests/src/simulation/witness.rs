@@ -62,13 +62,13 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// The journal is lost: what not every table has archived will be cut anew.
-    pub fn journal_lost(&mut self, archived: Step) {
+    /// The journal is lost: steps after this one will be cut anew.
+    pub fn journal_lost(&mut self, kept: Step) {
         self.lost = true;
         self.steps.clear();
-        self.history.split_off(&archived.next());
+        self.history.split_off(&kept.next());
         for history in self.fold.values_mut() {
-            history.split_off(&archived.next());
+            history.split_off(&kept.next());
         }
         self.fold.retain(|_, history| !history.is_empty());
     }
@@ -111,11 +111,17 @@ impl Witness {
         Ok(())
     }
 
-    /// Offsets of a partition are committed up to this one, which stands for everything up to this step.
+    /// Offsets of a partition are committed up to this one, which stands for every step that took one below it.
     ///
     /// # Errors
     /// L5, where archive or index lack something below it.
-    pub fn committed(&self, channel: Channel, offset: Offset, step: Step, world: &World) -> Result<(), Failure> {
+    pub fn committed(&self, channel: Channel, offset: Offset, world: &World) -> Result<(), Failure> {
+        let is_below = |r: &HistoryRecord| {
+            r.table == channel.table && r.place.partition == channel.partition && r.place.offset < offset
+        };
+        let steps = self.history.iter().rev();
+        let step = steps.filter(|(_, records)| records.iter().any(is_below)).map(|(step, _)| *step).next();
+        let step = step.unwrap_or_default();
         let sent: Vec<Offset> = match world.logs.get(&channel) {
             None => Vec::new(),
             Some(log) => log.sent.iter().map(|sent| sent.raw.place.offset).filter(|o| *o < offset).collect(),
@@ -125,18 +131,15 @@ impl Witness {
             let what = format!("{channel:?} is committed up to {offset}, and offset {lacking} is not in the archive");
             return Err(Failure::new("L5", what));
         }
-        let lacks = |sink: usize, id: &DocumentId, written: Step, there: bool| {
-            let held = world.indexes[sink].held.get(id);
-            match held {
-                Some(held) => held.version < written.version(),
-                // The versions of deletes are forgotten at times.
-                None => there,
-            }
-        };
         for (document, history) in &self.fold {
             let (sink, id) = document;
             let Some((written, fields)) = history.range(..=step).next_back() else { continue };
-            if !self.letters.contains(document) && lacks(*sink, id, *written, fields.is_some()) {
+            let lacks = match world.indexes[*sink].held.get(id) {
+                Some(held) => held.version < written.version(),
+                // The versions of deletes are forgotten at times, also of those that came later.
+                None => fields.is_some() && history.range(step.next()..).all(|(_, later)| later.is_some()),
+            };
+            if lacks && !self.letters.contains(document) {
                 let what =
                     format!("offsets up to step {step} are committed, and the index lacks {id} of step {written}");
                 return Err(Failure::new("L5", what));

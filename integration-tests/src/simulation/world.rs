@@ -185,11 +185,13 @@ impl World {
         self.archive.iter().filter_map(|stored| stored.note.as_ref()).map(|note| note.step).max().unwrap_or_default()
     }
 
-    /// The last step that every table's archive has.
+    /// The last step that is not lost with a journal: every table's archive has it, or the index is known to.
     #[must_use]
-    pub fn archived_by_all(&self) -> Step {
+    pub fn kept(&self) -> Step {
         let step = |stored: &Stored| stored.note.as_ref().map_or(Step::ZERO, |note| note.step);
-        self.archive.iter().map(step).min().unwrap_or_default()
+        let archived = self.archive.iter().map(step).min().unwrap_or_default();
+        let acknowledged = self.archive.iter().filter_map(|stored| Some(stored.note.as_ref()?.acknowledged));
+        acknowledged.chain([archived]).max().unwrap_or_default()
     }
 
     /// The request that has been on its way for longest arrives.

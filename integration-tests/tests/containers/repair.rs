@@ -121,6 +121,28 @@ async fn l7_what_was_changed_by_hand_in_the_embedded_index_is_found_and_repaired
 }
 
 #[tokio::test]
+async fn an_embedded_index_whose_folder_was_deleted_is_written_anew_by_a_repair() -> Result<()> {
+    let mut shop = Shop::on_files()?;
+    fill(&mut shop).await?;
+    let mut stream = shop.start_live().await?;
+    shop.caught_up_and_archived().await?;
+    stream.terminate(SOON).await?;
+    let folder = shop.folder().join("state/index");
+    std::fs::remove_dir_all(&folder)?;
+    std::fs::create_dir(&folder)?;
+    std::fs::write(folder.join("index.log"), "what the first version wrote")?;
+    let mut refused = shop.start()?;
+    refused.expect_exit(1, SOON).await?;
+    assert!(refused.output().contains("is of an older version; delete the folder"), "{}", refused.output());
+    std::fs::remove_dir_all(&folder)?;
+    let mut stream = shop.start_live().await?;
+    assert_eq!(shop.index().count(shop.index_name()).await?, 0);
+    shop.reconcile(&["--repair"], 0).await?;
+    shop.assert_index_is_as_expected().await?;
+    stream.terminate(SOON).await
+}
+
+#[tokio::test]
 async fn l6_a_repair_never_overwrites_what_the_live_writer_wrote_since() -> Result<()> {
     let Some(servers) = containers::shared().await? else { return Ok(()) };
     let mut shop = Shop::on_servers(Text::Keyed, &servers.kafka, &servers.index, 1).await?;

@@ -1,12 +1,38 @@
-//! The embedded index: the part of Elasticsearch's HTTP API that Lockstep and a person with curl use, over documents in
-//! memory and a log on disk. For trying out, tests and small installations.
+//! The embedded index: the part of Elasticsearch's HTTP API that Lockstep and a person with curl use, on Tantivy. For trying
+//! out, tests and small installations.
 //!
-//! A write that was answered is on disk and visible. Versions of deleted documents are remembered as long as the log holds
-//! them. Point in time is a copy of the list of documents. A search looks at every document.
+//! A request finds its [`routes`] and is answered by the [`node`]: [`indexes`], [`documents`], [`search`]. Documents, postings
+//! and columns are Tantivy's, in mapped files; memory holds what is not committed yet, which is bounded. A write that was
+//! answered is on disk (a [`log`], synced once a bulk) and visible to the next search. Versions of deleted documents are
+//! remembered over restarts, for `index.gc_deletes`. A point in time is a searcher that is held.
+//!
+//! Not here: scoring, analysis beyond words in lower case, objects in documents, more than one shard, updates by script.
 
+mod request;
 mod answer;
+mod routes;
+mod node;
+mod indexes;
+mod documents;
+mod bulk;
+mod catalog;
+mod mapping;
+mod value;
+mod dates;
+mod order;
+mod engine;
+mod log;
+mod lookup;
+mod moments;
+mod part;
+mod query;
+mod query_string;
 mod search;
-mod store;
+mod sort;
+mod hit;
+mod aggregation;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,7 +47,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use answer::{Answer, Node, Request};
+use answer::Answer;
+use node::Node;
+use request::Request;
 
 /// Largest body taken, as Elasticsearch's `http.max_content_length`.
 const LARGEST_BODY_BYTES: usize = 100 * 1024 * 1024;
@@ -59,9 +87,9 @@ pub enum EmbeddedError {
 }
 
 /// A running embedded index.
-#[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    node: Arc<Node>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -73,11 +101,14 @@ impl Server {
     /// Where the folder or the address cannot be had.
     pub async fn start(config: Config) -> Result<Self, EmbeddedError> {
         let disk = |source| EmbeddedError::Disk { path: config.directory.clone(), source };
-        let node = Arc::new(Node::open(&config.directory).map_err(disk)?);
+        let directory = config.directory.clone();
+        let opened = tokio::task::spawn_blocking(move || Node::open(&directory)).await;
+        let node = Arc::new(opened.map_err(|ended| disk(ended.into()))?.map_err(disk)?);
         let refused = |source| EmbeddedError::Address { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let routes = Router::new().fallback(handle).layer(DefaultBodyLimit::max(LARGEST_BODY_BYTES)).with_state(node);
+        let limit = DefaultBodyLimit::max(LARGEST_BODY_BYTES);
+        let routes = Router::new().fallback(handle).layer(limit).with_state(node.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let served = axum::serve(listener, routes).with_graceful_shutdown(async {
@@ -87,7 +118,7 @@ impl Server {
                 tracing::error!("the embedded index ended: {error}");
             }
         });
-        Ok(Self { address, stop, task })
+        Ok(Self { address, node, stop, task })
     }
 
     /// Where it listens.
@@ -102,11 +133,13 @@ impl Server {
         if tokio::time::timeout(std::time::Duration::from_secs(1), &mut self.task).await.is_err() {
             self.task.abort();
         }
+        let node = self.node;
+        let _ = tokio::task::spawn_blocking(move || node.settle()).await;
     }
 }
 
 async fn handle(State(node): State<Arc<Node>>, method: Method, uri: Uri, body: Bytes) -> Response {
-    // Every answer may wait for the disk or look at every document.
+    // Every answer may wait for the disk or look at many documents.
     let answered = tokio::task::spawn_blocking(move || {
         let request =
             Request { method: method.as_str(), path: uri.path(), query: uri.query().unwrap_or_default(), body: &body };
@@ -117,20 +150,24 @@ async fn handle(State(node): State<Arc<Node>>, method: Method, uri: Uri, body: B
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    match answer {
-        _ if head => status.into_response(),
-        Answer::Text(_, text) => (status, text).into_response(),
-        Answer::Json(_, json) => {
-            let text = if pretty { format!("{json:#}\n") } else { json.to_string() };
-            (
-                status,
-                [
-                    (header::CONTENT_TYPE, "application/json"),
-                    (header::HeaderName::from_static("x-elastic-product"), "Elasticsearch"),
-                ],
-                text,
-            )
-                .into_response()
-        }
+    let json = match answer {
+        _ if head => return status.into_response(),
+        Answer::Text(text) => return (status, text).into_response(),
+        Answer::Json(_, json) if pretty => format!("{json:#}\n").into_bytes(),
+        Answer::Json(_, json) => json.to_string().into_bytes(),
+        Answer::RawJson(text) if pretty => readable(&text),
+        Answer::RawJson(text) => text,
+    };
+    let heads = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::HeaderName::from_static("x-elastic-product"), "Elasticsearch"),
+    ];
+    (status, heads, json).into_response()
+}
+
+fn readable(text: &[u8]) -> Vec<u8> {
+    match serde_json::from_slice::<serde_json::Value>(text) {
+        Ok(json) => format!("{json:#}\n").into_bytes(),
+        Err(_) => text.to_vec(),
     }
 }

@@ -1,357 +1,260 @@
-//! The part of Elasticsearch's query language that the embedded index speaks, evaluated document by document.
+//! A search: which documents match, which of them come first, and what is said of each.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{ControlFlow, Range};
 
-use lockstep_shared::text;
-use serde_json::{Map, Value as Json, json};
+use super::aggregation::Aggregations;
+use super::answer::{Answer, Answered, Refusal, shards};
+use super::hit::{self, Shown, SourceFilter};
+use super::part::Part;
+use super::query::Reader;
+use super::request::{Request, list, names};
+use super::sort::{self, Best, Candidate, Key, Value};
+use serde_json::{Value as Json, json};
 
-/// Buckets of a `terms` aggregation that names no size.
-const DEFAULT_BUCKETS: u64 = 10;
-const MICROS_OF_A_MILLI: i64 = 1_000;
+/// Hits of a search that names no size.
+const DEFAULT_SIZE: u64 = 10;
+/// Most hits of a search, as Elasticsearch's `index.max_result_window`.
+const MOST_HITS: u64 = 10_000;
+/// Matches are counted up to here where the search does not say, as in Elasticsearch.
+const COUNTED: u64 = 10_000;
+/// Most slices of a point in time.
+const MOST_SLICES: u64 = 1_024;
 
-/// What is not understood, for the caller.
-pub(super) struct Unknown(pub(super) String);
-
-type Result<T> = std::result::Result<T, Unknown>;
-
-fn unknown<T>(what: impl Into<String>) -> Result<T> {
-    Err(Unknown(what.into()))
+/// A search, read.
+struct Search {
+    query: Json,
+    from: usize,
+    size: usize,
+    keys: Vec<Key>,
+    after: Vec<Json>,
+    count: Count,
+    slice: Option<(u64, u64)>,
+    aggregations: Option<Json>,
+    shown: Shown,
 }
 
-/// The only field of an object, as name and value.
-fn only(object: &Json, what: &str) -> Result<(String, Json)> {
-    match object.as_object().and_then(|fields| fields.iter().next()) {
-        Some((name, value)) => Ok((name.clone(), value.clone())),
-        None => unknown(format!("{what} must be an object with one field")),
+/// How many matches are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Count {
+    Nothing,
+    UpTo(u64),
+    All,
+}
+
+/// What a search looks at, and what makes its answer a point in time's.
+pub(super) struct Scope {
+    pub(super) parts: Vec<Part>,
+    pub(super) point_in_time: Option<String>,
+}
+
+/// Answers `_search`.
+pub(super) fn search(request: &Request<'_>, body: &Json, scope: Scope, now_ms: i64) -> Answered {
+    let search = Search::read(request, body, scope.point_in_time.is_some())?;
+    let mut aggregations =
+        search.aggregations.as_ref().map(|given| Aggregations::new(given, &scope.parts)).transpose()?;
+    let found = search.run(&scope.parts, aggregations.as_mut(), now_ms)?;
+    let mut head = json!({"took": 0, "timed_out": false, "_shards": shards(scope.parts.len())});
+    if let Some(id) = scope.point_in_time {
+        head["pit_id"] = json!(id);
     }
-}
-
-/// Whether the document is one that the query asks for.
-pub(super) fn matches(query: &Json, id: &str, source: &Json) -> Result<bool> {
-    let (kind, body) = only(query, "a query")?;
-    match kind.as_str() {
-        "match_all" => Ok(true),
-        "match_none" => Ok(false),
-        "bool" => matches_bool(&body, id, source),
-        "exists" => Ok(body["field"].as_str().is_some_and(|field| !source[field].is_null())),
-        "ids" => Ok(body["values"].as_array().is_some_and(|ids| ids.iter().any(|i| i.as_str() == Some(id)))),
-        "query_string" | "simple_query_string" => {
-            let text = body["query"].as_str().unwrap_or_default();
-            let default = body["default_operator"].as_str().is_some_and(|o| o.eq_ignore_ascii_case("and"));
-            Ok(query_string(text, default, source))
-        }
-        "term" | "match" | "match_phrase" | "prefix" | "terms" | "range" | "wildcard" => {
-            let (field, wanted) = only(&body, &kind)?;
-            field_matches(&kind, &wanted, &source[&field])
-        }
-        other => unknown(format!("unknown query [{other}]")),
+    if let Some(aggregations) = aggregations {
+        head["aggregations"] = Json::Object(aggregations.answer()?);
     }
-}
-
-fn matches_bool(body: &Json, id: &str, source: &Json) -> Result<bool> {
-    let clauses = |name: &str| match &body[name] {
-        Json::Null => Vec::new(),
-        Json::Array(clauses) => clauses.clone(),
-        one => vec![one.clone()],
+    let total = match search.count {
+        Count::Nothing => None,
+        Count::UpTo(limit) if found.count > limit => Some(json!({"value": limit, "relation": "gte"})),
+        Count::UpTo(_) | Count::All => Some(json!({"value": found.count, "relation": "eq"})),
     };
-    for clause in clauses("must").iter().chain(&clauses("filter")) {
-        if !matches(clause, id, source)? {
-            return Ok(false);
-        }
-    }
-    for clause in &clauses("must_not") {
-        if matches(clause, id, source)? {
-            return Ok(false);
-        }
-    }
-    let should = clauses("should");
-    let optional = !clauses("must").is_empty() || !clauses("filter").is_empty() || should.is_empty();
-    let needed = body["minimum_should_match"].as_u64().unwrap_or(u64::from(!optional));
-    let mut held = 0;
-    for clause in &should {
-        held += u64::from(matches(clause, id, source)?);
-    }
-    Ok(held >= needed)
+    let sorted = if search.is_sorted() { Some(search.keys.as_slice()) } else { None };
+    let text = hit::page(&head, total.as_ref(), &found.candidates, &scope.parts, (sorted, &search.shown))?;
+    Ok(Answer::RawJson(text))
 }
 
-fn field_matches(kind: &str, wanted: &Json, found: &Json) -> Result<bool> {
-    let value = if wanted.is_object() { &wanted["value"] } else { wanted };
-    let value = if value.is_null() { &wanted["query"] } else { value };
-    match kind {
-        "terms" => Ok(wanted
-            .as_array()
-            .is_some_and(|values| values.iter().any(|v| compare(found, v) == Some(Ordering::Equal)))),
-        "range" => range(wanted, found),
-        "prefix" => Ok(found.as_str().zip(value.as_str()).is_some_and(|(f, v)| f.starts_with(v))),
-        "wildcard" => Ok(found.as_str().zip(value.as_str()).is_some_and(|(f, v)| wildcard(v, f))),
-        _ => Ok(compare(found, value) == Some(Ordering::Equal)),
+/// Answers `_count`.
+pub(super) fn count(request: &Request<'_>, body: &Json, parts: &[Part], now_ms: i64) -> Answered {
+    let only_query = json!({"query": body.get("query").unwrap_or(&Json::Null), "size": 0, "track_total_hits": true});
+    let search = Search::read(request, &only_query, false)?;
+    let found = search.run(parts, None, now_ms)?;
+    Answer::ok(json!({"count": found.count, "_shards": shards(parts.len())}))
+}
+
+struct Found {
+    count: u64,
+    candidates: Vec<Candidate>,
+}
+
+impl Found {
+    /// The first ones of all segments, without those before `from`.
+    fn page(mut self, search: &Search) -> Self {
+        self.candidates.sort_by(|a, b| sort::compare(&search.keys, a, b));
+        self.candidates.truncate(search.from + search.size);
+        self.candidates.drain(..search.from.min(self.candidates.len()));
+        self
     }
 }
 
-fn range(bounds: &Json, found: &Json) -> Result<bool> {
-    let Some(bounds) = bounds.as_object() else { return unknown("range must be an object") };
-    for (name, bound) in bounds {
-        let order = compare(found, bound);
-        let holds = match name.as_str() {
-            "gte" => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
-            "gt" => order == Some(Ordering::Greater),
-            "lte" => matches!(order, Some(Ordering::Less | Ordering::Equal)),
-            "lt" => order == Some(Ordering::Less),
-            "format" | "time_zone" | "boost" => true,
-            other => return unknown(format!("[range] query does not support [{other}]")),
+impl Search {
+    fn read(request: &Request<'_>, body: &Json, of_moment: bool) -> Result<Self, Refusal> {
+        let number = |name: &str, otherwise: u64| match &body[name] {
+            Json::Null => Ok(request.number(name)?.unwrap_or(otherwise)),
+            given => given.as_u64().ok_or_else(|| Refusal::argument(format!("[{name}] is {given}, and no count"))),
         };
-        if !holds {
-            return Ok(false);
+        let (from, size) = (number("from", 0)?, number("size", DEFAULT_SIZE)?);
+        if from.saturating_add(size) > MOST_HITS {
+            return Err(Refusal::argument(format!(
+                "Result window is too large, from + size must be less than or equal to: [{MOST_HITS}] but was [{}]. \
+                 Go through a point in time with search_after instead",
+                from.saturating_add(size)
+            )));
         }
-    }
-    Ok(true)
-}
-
-/// Numbers as numbers, instants as instants, anything else as text. `None` where one is absent.
-fn compare(found: &Json, wanted: &Json) -> Option<Ordering> {
-    match (found, wanted) {
-        (Json::Null, _) | (_, Json::Null) => None,
-        (Json::Number(a), Json::Number(b)) => a.as_f64()?.partial_cmp(&b.as_f64()?),
-        (Json::String(a), Json::String(b)) => match (text::parse_timestamp(a), text::parse_timestamp(b)) {
-            (Some(a), Some(b)) => Some(a.cmp(&b)),
-            _ => Some(a.cmp(b)),
-        },
-        (Json::String(a), Json::Number(b)) => Some((text::parse_timestamp(a)? / MICROS_OF_A_MILLI).cmp(&b.as_i64()?)),
-        (Json::Number(a), Json::String(b)) => a.as_f64()?.partial_cmp(&b.parse().ok()?),
-        (Json::Bool(a), Json::String(b)) => Some(a.to_string().cmp(b)),
-        (a, b) => Some(a.to_string().cmp(&b.to_string())),
-    }
-}
-
-fn wildcard(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
-    for part in middle {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
+        let mut keys = sort::keys(&sort_of(request, body))?;
+        if of_moment && !keys.iter().any(|key| key.by == sort::By::Place) {
+            keys.push(sort::by_place());
         }
-    }
-    rest.ends_with(last)
-}
-
-/// `field:value`, `value`, quotes, AND, OR and NOT, from left to right without parentheses.
-fn query_string(text: &str, default_and: bool, source: &Json) -> bool {
-    let (mut result, mut and, mut negate) = (None, default_and, false);
-    for word in words(text) {
-        match word.as_str() {
-            "AND" | "&&" => and = true,
-            "OR" | "||" => and = false,
-            "NOT" | "!" => negate = true,
-            term => {
-                let holds = term_holds(term, source) != negate;
-                result = Some(match result {
-                    None => holds,
-                    Some(before) if and => before && holds,
-                    Some(before) => before || holds,
-                });
-                (and, negate) = (default_and, false);
-            }
+        let after: Vec<Json> = list(&body["search_after"]).into_iter().cloned().collect();
+        if !after.is_empty() && after.len() != keys.len() {
+            return Err(Refusal::argument(format!(
+                "search_after has {} value(s) but sort has {}.",
+                after.len(),
+                keys.len()
+            )));
         }
-    }
-    result.unwrap_or(true)
-}
-
-fn words(text: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
-    for c in text.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            c if c.is_whitespace() && !quoted => {
-                words.extend(Some(std::mem::take(&mut word)).filter(|w| !w.is_empty()));
-            }
-            c => word.push(c),
-        }
-    }
-    words.extend(Some(word).filter(|w| !w.is_empty()));
-    words
-}
-
-fn term_holds(term: &str, source: &Json) -> bool {
-    let is = |found: &Json, wanted: &str| match found {
-        Json::Null => false,
-        Json::String(found) => wildcard(wanted, found),
-        other => wildcard(wanted, &other.to_string()),
-    };
-    if term == "*" || term == "*:*" {
-        return true;
-    }
-    match term.split_once(':') {
-        Some((field, wanted)) if source.get(field).is_some() || field == "_exists_" => {
-            if field == "_exists_" {
-                !source[wanted].is_null()
-            } else {
-                is(&source[field], wanted)
-            }
-        }
-        _ => source.as_object().is_some_and(|fields| fields.values().any(|value| is(value, term))),
-    }
-}
-
-/// Orders by a `sort` of fields; documents without the field come last.
-pub(super) fn order(sort: &Json, a: (&str, &Json), b: (&str, &Json)) -> Ordering {
-    let keys = match sort {
-        Json::Array(keys) => keys.clone(),
-        Json::Null => Vec::new(),
-        one => vec![one.clone()],
-    };
-    for key in keys {
-        let (field, how) = match &key {
-            Json::String(field) => (field.clone(), Json::Null),
-            object => match only(object, "sort") {
-                Ok(pair) => pair,
-                Err(_) => continue,
+        Ok(Self {
+            query: query_of(request, body),
+            from: usize::try_from(from).unwrap_or(usize::MAX),
+            size: usize::try_from(size).unwrap_or(usize::MAX),
+            keys,
+            after,
+            count: count_of(request, body)?,
+            slice: slice_of(body)?,
+            aggregations: body.get("aggs").or_else(|| body.get("aggregations")).cloned(),
+            shown: Shown {
+                source: SourceFilter::read(request, body)?,
+                version: body["version"] == json!(true) || request.has("version"),
+                seq_no: body["seq_no_primary_term"] == json!(true) || request.has("seq_no_primary_term"),
             },
-        };
-        let descending = how.as_str().or(how["order"].as_str()) == Some("desc");
-        let ordering = match (&a.1[&field], &b.1[&field]) {
-            (Json::Null, Json::Null) => Ordering::Equal,
-            (Json::Null, _) => return Ordering::Greater,
-            (_, Json::Null) => return Ordering::Less,
-            (x, y) => compare(x, y).unwrap_or(Ordering::Equal),
-        };
-        let ordering = if descending { ordering.reverse() } else { ordering };
-        if ordering != Ordering::Equal {
-            return ordering;
-        }
+        })
     }
-    a.0.cmp(b.0)
-}
 
-/// The answers of `aggs` over documents.
-pub(super) fn aggregate(aggregations: &Json, documents: &[&Json]) -> Result<Json> {
-    let mut answers = Map::new();
-    let Some(named) = aggregations.as_object() else { return unknown("aggs must be an object") };
-    for (name, body) in named {
-        let Some(fields) = body.as_object() else { return unknown(format!("aggregation [{name}] must be an object")) };
-        let inner = fields.get("aggs").or_else(|| fields.get("aggregations"));
-        let Some((kind, options)) =
-            fields.iter().find(|(kind, _)| !matches!(kind.as_str(), "aggs" | "aggregations" | "meta"))
-        else {
-            return unknown(format!("aggregation [{name}] has no type"));
-        };
-        answers.insert(name.clone(), one(kind, options, inner, documents)?);
+    fn is_sorted(&self) -> bool {
+        !self.keys.is_empty()
     }
-    Ok(Json::Object(answers))
-}
 
-fn one(kind: &str, options: &Json, inner: Option<&Json>, documents: &[&Json]) -> Result<Json> {
-    let field = options["field"].as_str().unwrap_or_default();
-    let present = || documents.iter().map(|d| &d[field]).filter(|v| !v.is_null());
-    let numbers: Vec<f64> = match kind {
-        "min" | "max" | "sum" | "avg" => present().filter_map(number).collect(),
-        _ => Vec::new(),
-    };
-    match kind {
-        "terms" => terms(field, options, inner, documents),
-        "date_histogram" => date_histogram(field, options, inner, documents),
-        "filter" => {
-            let mut kept = Vec::new();
-            for document in documents {
-                if matches(options, "", document)? {
-                    kept.push(*document);
+    /// Whether nothing but hits is asked for, so that what comes before or after them need not be looked at.
+    fn is_page_only(&self) -> bool {
+        self.count == Count::Nothing && self.aggregations.is_none()
+    }
+
+    fn run(&self, parts: &[Part], mut aggregations: Option<&mut Aggregations>, now_ms: i64) -> Result<Found, Refusal> {
+        let ordinals = self.ordinals(parts.iter().map(Part::places).sum());
+        let mut found = Found { count: 0, candidates: Vec::new() };
+        let mut base = 0;
+        for (number, part) in parts.iter().enumerate() {
+            let reader = Reader { mapping: &part.engine.mapping, now_ms };
+            let weight = part.weight(&*reader.query(&self.query)?)?;
+            let after: Result<Vec<Value>, Refusal> =
+                self.keys.iter().zip(&self.after).map(|(key, given)| key.after(reader.mapping, given)).collect();
+            let after = Some(after?).filter(|values| !values.is_empty());
+            let filters = aggregations.as_ref().map(|all| all.filters(part, &reader)).transpose()?;
+            for segment in part.segments(base)? {
+                let mut best =
+                    Best::new(&self.keys, reader.mapping, &segment, after.as_deref(), self.from + self.size)?;
+                let mut of_segment = match (aggregations.as_deref_mut(), &filters) {
+                    (Some(all), Some(filters)) => Some(all.segment(part, &segment, filters)?),
+                    _ => None,
+                };
+                segment.walk(&*weight, &ordinals, |docs| {
+                    best.offer(docs);
+                    found.count += docs.len() as u64;
+                    of_segment.as_mut().map_or(Ok(()), |of_segment| of_segment.take(docs))?;
+                    let done = self.is_done(found.candidates.len() + best.len(), found.count);
+                    Ok(if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                })?;
+                of_segment.map_or(Ok(()), |mut of_segment| of_segment.finish())?;
+                found.candidates.extend(best.candidates(number)?);
+                if self.is_done(found.candidates.len(), found.count) {
+                    return Ok(found.page(self));
                 }
             }
-            bucket(json!({}), inner, &kept)
+            base += part.places();
         }
-        "missing" => {
-            let kept: Vec<&Json> = documents.iter().copied().filter(|d| d[field].is_null()).collect();
-            bucket(json!({}), inner, &kept)
-        }
-        "value_count" => Ok(json!({"value": present().count()})),
-        "cardinality" => Ok(json!({"value": present().map(ToString::to_string).collect::<BTreeSet<_>>().len()})),
-        "sum" => Ok(json!({"value": numbers.iter().sum::<f64>()})),
-        "avg" if numbers.is_empty() => Ok(json!({"value": null})),
-        "avg" => Ok(json!({"value": numbers.iter().sum::<f64>() / numbers.len() as f64})),
-        "min" => Ok(json!({"value": numbers.iter().copied().reduce(f64::min)})),
-        "max" => Ok(json!({"value": numbers.iter().copied().reduce(f64::max)})),
-        other => unknown(format!("unknown aggregation type [{other}]")),
+        Ok(found.page(self))
     }
-}
 
-fn number(value: &Json) -> Option<f64> {
-    match value {
-        Json::String(text) => text::parse_timestamp(text).map(|micros| (micros / MICROS_OF_A_MILLI) as f64),
-        other => other.as_f64(),
-    }
-}
-
-fn bucket(mut answer: Json, inner: Option<&Json>, documents: &[&Json]) -> Result<Json> {
-    answer["doc_count"] = json!(documents.len());
-    if let Some(inner) = inner
-        && let (Json::Object(answers), Some(fields)) = (aggregate(inner, documents)?, answer.as_object_mut())
-    {
-        fields.extend(answers);
-    }
-    Ok(answer)
-}
-
-fn terms(field: &str, options: &Json, inner: Option<&Json>, documents: &[&Json]) -> Result<Json> {
-    let mut groups: BTreeMap<String, (Json, Vec<&Json>)> = BTreeMap::new();
-    for document in documents {
-        let value = match &document[field] {
-            Json::Null if options["missing"].is_null() => continue,
-            Json::Null => &options["missing"],
-            value => value,
+    /// Whether nothing that was not looked at can change the answer: the first documents are found, as they lie, and enough
+    /// matches are counted.
+    fn is_done(&self, found: usize, count: u64) -> bool {
+        let counted = match self.count {
+            Count::Nothing => true,
+            Count::UpTo(limit) => count > limit,
+            Count::All => false,
         };
-        groups.entry(value.to_string()).or_insert_with(|| (value.clone(), Vec::new())).1.push(document);
+        let in_order = self.keys.iter().all(Key::is_as_they_lie);
+        counted && in_order && found >= self.from + self.size && self.aggregations.is_none()
     }
-    let mut groups: Vec<(Json, Vec<&Json>)> = groups.into_values().collect();
-    let by_key = options["order"]["_key"].as_str();
-    groups.sort_by(|a, b| match by_key {
-        Some(direction) => {
-            let order = compare(&a.0, &b.0).unwrap_or(Ordering::Equal);
-            if direction == "desc" { order.reverse() } else { order }
+
+    /// The places that have to be looked at, of so many.
+    fn ordinals(&self, places: u64) -> Range<u64> {
+        let slice = match self.slice {
+            Some((number, of)) => {
+                let cut = |n: u64| u64::try_from(u128::from(places) * u128::from(n) / u128::from(of)).unwrap_or(places);
+                cut(number)..cut(number + 1)
+            }
+            None => 0..places,
+        };
+        let only_key = self.keys.first().filter(|key| self.keys.len() == 1 && key.is_as_they_lie());
+        match (only_key, self.after.first().and_then(Json::as_u64)) {
+            (Some(_), Some(after)) if self.is_page_only() => slice.start.max(after.saturating_add(1))..slice.end,
+            _ => slice,
         }
-        None => b.1.len().cmp(&a.1.len()).then_with(|| compare(&a.0, &b.0).unwrap_or(Ordering::Equal)),
-    });
-    let size = usize::try_from(options["size"].as_u64().unwrap_or(DEFAULT_BUCKETS)).unwrap_or(usize::MAX);
-    let others: usize = groups.iter().skip(size).map(|g| g.1.len()).sum();
-    let buckets: Result<Vec<Json>> =
-        groups.into_iter().take(size).map(|(key, members)| bucket(json!({"key": key}), inner, &members)).collect();
-    Ok(json!({"doc_count_error_upper_bound": 0, "sum_other_doc_count": others, "buckets": buckets?}))
+    }
 }
 
-fn date_histogram(field: &str, options: &Json, inner: Option<&Json>, documents: &[&Json]) -> Result<Json> {
-    let interval = options["calendar_interval"].as_str().or(options["fixed_interval"].as_str()).unwrap_or_default();
-    let length_ms = match interval {
-        "1s" | "second" => 1_000,
-        "1m" | "minute" => 60_000,
-        "1h" | "hour" => 3_600_000,
-        "1d" | "day" => 86_400_000,
-        "7d" | "1w" | "week" => 7 * 86_400_000,
-        other => {
-            return unknown(format!(
-                "the interval [{other}] is not supported; there are second, minute, hour, day and week"
-            ));
+fn query_of(request: &Request<'_>, body: &Json) -> Json {
+    match (request.value("q"), &body["query"]) {
+        (Some(text), _) => {
+            let operator = request.value("default_operator").unwrap_or_else(|| "or".into());
+            json!({"query_string": {"query": text, "default_operator": operator}})
         }
-    };
-    // Weeks begin on Monday; the epoch was a Thursday.
-    let shift_ms = if length_ms == 7 * 86_400_000 { 3 * 86_400_000 } else { 0 };
-    let mut groups: BTreeMap<i64, Vec<&Json>> = BTreeMap::new();
-    for document in documents {
-        if let Some(ms) = number(&document[field]) {
-            groups
-                .entry((ms as i64 + shift_ms).div_euclid(length_ms) * length_ms - shift_ms)
-                .or_default()
-                .push(document);
+        (None, Json::Null) => json!({"match_all": {}}),
+        (None, query) => query.clone(),
+    }
+}
+
+/// `?sort=price:desc,name`, or the body's.
+fn sort_of(request: &Request<'_>, body: &Json) -> Json {
+    match request.value("sort") {
+        None => body["sort"].clone(),
+        Some(text) => {
+            let key = |key: String| match key.split_once(':') {
+                Some((field, order)) => json!({field: order}),
+                None => json!(key),
+            };
+            Json::Array(names(&json!(text)).into_iter().map(key).collect())
         }
     }
-    let buckets: Result<Vec<Json>> = groups
-        .into_iter()
-        .map(|(key, members)| {
-            let text = text::format_timestamp(key * MICROS_OF_A_MILLI, 3, text::TimestampStyle::Iso8601);
-            bucket(json!({"key_as_string": text, "key": key}), inner, &members)
-        })
-        .collect();
-    Ok(json!({"buckets": buckets?}))
+}
+
+fn count_of(request: &Request<'_>, body: &Json) -> Result<Count, Refusal> {
+    let given = match request.value("track_total_hits") {
+        None => body["track_total_hits"].clone(),
+        Some(text) => serde_json::from_str(&text).unwrap_or(json!(text)),
+    };
+    match (&given, given.as_u64()) {
+        (Json::Null, _) => Ok(Count::UpTo(COUNTED)),
+        (Json::Bool(false), _) => Ok(Count::Nothing),
+        (Json::Bool(true), _) => Ok(Count::All),
+        (_, Some(limit)) => Ok(Count::UpTo(limit)),
+        _ => Err(Refusal::argument(format!("[track_total_hits] is [{given}]; write true, false or a count"))),
+    }
+}
+
+fn slice_of(body: &Json) -> Result<Option<(u64, u64)>, Refusal> {
+    if body["slice"].is_null() {
+        return Ok(None);
+    }
+    match (body["slice"]["id"].as_u64(), body["slice"]["max"].as_u64()) {
+        (Some(number), Some(of)) if number < of && of <= MOST_SLICES => Ok(Some((number, of))),
+        _ => Err(Refusal::argument(format!("[slice] needs an [id] lower than [max], and [max] up to {MOST_SLICES}"))),
+    }
 }

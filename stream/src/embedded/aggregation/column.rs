@@ -1,0 +1,185 @@
+//! The values of one field in one segment, as aggregations read them.
+
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use tantivy::DocId;
+use tantivy::columnar::{Column as Numbers, StrColumn};
+
+use super::super::mapping::Mapping;
+use super::super::part::Segment;
+use super::super::value::Kind;
+
+/// A value that documents are put into buckets by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Key {
+    Whole(i64),
+    /// By Tantivy's order-keeping number of it.
+    Float(u64),
+    Text(Arc<str>),
+}
+
+/// A field's column.
+pub(super) enum Column {
+    Nowhere,
+    Whole(Numbers<i64>),
+    Float(Numbers<f64>),
+    Text {
+        column: StrColumn,
+        /// The terms of the documents at hand, by their ordinals.
+        terms: FxHashMap<u64, Arc<str>>,
+    },
+}
+
+impl Column {
+    pub(super) fn open(name: &str, mapping: &Mapping, segment: &Segment<'_>) -> tantivy::Result<Self> {
+        let Some(mapped) = mapping.field(name) else { return Ok(Self::Nowhere) };
+        let columns = segment.reader.fast_fields();
+        Ok(match mapped.kind {
+            Kind::Text => None,
+            Kind::Keyword => {
+                columns.str(&mapped.column)?.map(|column| Self::Text { column, terms: FxHashMap::default() })
+            }
+            Kind::Float | Kind::Double => columns.column_opt(&mapped.column)?.map(Self::Float),
+            _ => columns.column_opt(&mapped.column)?.map(Self::Whole),
+        }
+        .unwrap_or(Self::Nowhere))
+    }
+
+    /// Looks up the terms of the documents that are worked on next, and forgets those of others.
+    pub(super) fn load_texts(&mut self, docs: &[DocId]) -> tantivy::Result<()> {
+        let Self::Text { column, terms } = self else { return Ok(()) };
+        let mut ordinals: Vec<u64> = docs.iter().flat_map(|doc| column.term_ords(*doc)).collect();
+        ordinals.sort_unstable();
+        ordinals.dedup();
+        terms.clear();
+        let mut wanted = ordinals.iter();
+        column.dictionary().sorted_ords_to_term_cb(&ordinals, |term| {
+            if let Some(ordinal) = wanted.next() {
+                terms.insert(*ordinal, String::from_utf8_lossy(term).into());
+            }
+        })?;
+        Ok(())
+    }
+
+    pub(super) fn has(&self, doc: DocId) -> bool {
+        match self {
+            Self::Nowhere => false,
+            Self::Whole(column) => column.first(doc).is_some(),
+            Self::Float(column) => column.first(doc).is_some(),
+            Self::Text { column, .. } => column.ords().first(doc).is_some(),
+        }
+    }
+
+    /// The number of values of documents.
+    pub(super) fn count(&self, docs: &[DocId]) -> u64 {
+        let values = |doc: &DocId| match self {
+            Self::Nowhere => 0,
+            Self::Whole(column) => column.values_for_doc(*doc).count(),
+            Self::Float(column) => column.values_for_doc(*doc).count(),
+            Self::Text { column, .. } => column.term_ords(*doc).count(),
+        };
+        docs.iter().map(|doc| values(doc) as u64).sum()
+    }
+
+    /// Gives each number of each document to `each`.
+    pub(super) fn each_number(&self, docs: &[DocId], mut each: impl FnMut(DocId, f64)) {
+        match self {
+            Self::Whole(column) => {
+                docs.iter().for_each(|doc| column.values_for_doc(*doc).for_each(|value| each(*doc, value as f64)));
+            }
+            Self::Float(column) => {
+                docs.iter().for_each(|doc| column.values_for_doc(*doc).for_each(|value| each(*doc, value)));
+            }
+            Self::Nowhere | Self::Text { .. } => {}
+        }
+    }
+
+    /// Documents by their values.
+    pub(super) fn by_value(&self, docs: &[DocId]) -> Vec<(Key, Vec<DocId>)> {
+        match self {
+            Self::Nowhere => Vec::new(),
+            Self::Whole(column) => {
+                groups(docs, |doc, push| column.values_for_doc(doc).for_each(push), |value| Some(Key::Whole(value)))
+            }
+            Self::Float(column) => groups(
+                docs,
+                |doc, push| column.values_for_doc(doc).map(tantivy::f64_to_u64).for_each(push),
+                |value| Some(Key::Float(value)),
+            ),
+            Self::Text { column, terms } => groups(
+                docs,
+                |doc, push| column.term_ords(doc).for_each(push),
+                |ordinal| terms.get(&ordinal).cloned().map(Key::Text),
+            ),
+        }
+    }
+
+    /// Documents by what a function makes of their whole numbers.
+    pub(super) fn by_whole(&self, docs: &[DocId], piece: impl Fn(i64) -> Option<i64>) -> Vec<(Key, Vec<DocId>)> {
+        let Self::Whole(column) = self else { return Vec::new() };
+        groups(docs, |doc, push| column.values_for_doc(doc).filter_map(&piece).for_each(push), |v| Some(Key::Whole(v)))
+    }
+
+    /// Documents by what a function makes of their numbers.
+    pub(super) fn by_number(&self, docs: &[DocId], piece: impl Fn(f64) -> f64) -> Vec<(Key, Vec<DocId>)> {
+        let key = |number: f64| tantivy::f64_to_u64(piece(number) + 0.0);
+        match self {
+            Self::Whole(column) => groups(
+                docs,
+                |doc, push| column.values_for_doc(doc).map(|value| key(value as f64)).for_each(push),
+                |value| Some(Key::Float(value)),
+            ),
+            Self::Float(column) => groups(
+                docs,
+                |doc, push| column.values_for_doc(doc).map(key).for_each(push),
+                |value| Some(Key::Float(value)),
+            ),
+            Self::Nowhere | Self::Text { .. } => Vec::new(),
+        }
+    }
+
+    /// Gives a number for each value of each document to `each`: equal for equal values, and for no others.
+    pub(super) fn each_identity(&self, docs: &[DocId], hash: impl Fn(&str) -> u128, mut each: impl FnMut(u128)) {
+        match self {
+            Self::Nowhere => {}
+            Self::Whole(column) => {
+                docs.iter()
+                    .flat_map(|doc| column.values_for_doc(*doc))
+                    .for_each(|v| each(tantivy::i64_to_u64(v).into()));
+            }
+            Self::Float(column) => {
+                docs.iter()
+                    .flat_map(|doc| column.values_for_doc(*doc))
+                    .for_each(|v| each(tantivy::f64_to_u64(v).into()));
+            }
+            Self::Text { column, terms } => {
+                let mut seen = rustc_hash::FxHashSet::default();
+                let ordinals = docs.iter().flat_map(|doc| column.term_ords(*doc));
+                for term in ordinals.filter(|ordinal| seen.insert(*ordinal)).filter_map(|ordinal| terms.get(&ordinal)) {
+                    each(hash(term));
+                }
+            }
+        }
+    }
+}
+
+/// Documents by a number; a document with the same number twice is there once. Ordered by key.
+fn groups<T: std::hash::Hash + Eq + Copy>(
+    docs: &[DocId],
+    values: impl Fn(DocId, &mut dyn FnMut(T)),
+    key: impl Fn(T) -> Option<Key>,
+) -> Vec<(Key, Vec<DocId>)> {
+    let mut found: FxHashMap<T, Vec<DocId>> = FxHashMap::default();
+    for doc in docs {
+        values(*doc, &mut |value| match found.entry(value) {
+            Entry::Occupied(mut group) if group.get().last() != Some(doc) => group.get_mut().push(*doc),
+            Entry::Occupied(_) => {}
+            Entry::Vacant(group) => {
+                group.insert(vec![*doc]);
+            }
+        });
+    }
+    found.into_iter().filter_map(|(value, docs)| Some((key(value)?, docs))).collect()
+}
