@@ -125,10 +125,11 @@ async fn a_full_disk_under_the_archive_ends_the_stream_and_nothing_is_lost() -> 
     let mut shop = Shop::on_files()?;
     let Some(disk) = Disk::mount(shop.folder().join("archive"))? else { return Ok(()) };
     fill_and_make_room(&mut shop, &disk).await?;
-    // What the full disk cut short is not left behind.
+    // What the full disk cut short is not left behind: a whole Parquet file ends with its magic number.
     for (table, _) in TABLES {
-        for file in std::fs::read_dir(disk.path.join(table))?.flatten() {
-            ensure!(file.metadata()?.len() > 0, "{} is empty", file.path().display());
+        for file in std::fs::read_dir(disk.path.join(table))?.flatten().map(|entry| entry.path()) {
+            let is_parquet = file.extension().is_some_and(|extension| extension == "parquet");
+            ensure!(!is_parquet || std::fs::read(&file)?.ends_with(b"PAR1"), "{} is torn", file.display());
         }
     }
     Ok(())
