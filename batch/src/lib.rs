@@ -1,12 +1,15 @@
 //! Recomputes the join from the archive with Polars, compares every document of the index, and repairs what differs.
 //!
 //! `reconcile` reads the archive up to a cut, `recompute` gives the documents that should be, `diff` compares them with
-//! the index's, and `certificate` says what was found and done. `frame` and `expression` carry the plan over to Polars.
+//! the index's, `certificate` says what was found and done, and `kept` keeps that.
+//! `insights` asks the archive about the shop. `frame` and `expression` carry the plan over to Polars.
 
 pub mod certificate;
 pub mod diff;
 mod expression;
 mod frame;
+pub mod kept;
 pub mod reconcile;
 pub mod recompute;
 pub mod verify;
+pub mod insights;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use lockstep_batch::insights::{self, InsightsError};
 use lockstep_batch::reconcile::{Options, ReconcileError, Repair, reconcile};
 use lockstep_batch::{recompute, verify};
 use lockstep_shared::archive::Archive;
@@ -63,6 +64,17 @@ enum Command {
         /// The step after which; the last one archived if absent
         #[arg(long)]
         cut: Option<u64>,
+    },
+    /// What the archive shows of the shop, with the numbers behind it, and where it shows nothing
+    Insights {
+        #[command(flatten)]
+        program: Program,
+        /// The step after which; the last one archived if absent
+        #[arg(long)]
+        cut: Option<u64>,
+        /// How the report is printed
+        #[arg(long, value_enum, default_value = "text", env = "LOCKSTEP_OUTPUT")]
+        output: Output,
     },
     /// Looks after the archive
     Archive {
@@ -133,6 +145,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Archive { command: ArchiveCommand::Verify { program, output } } => {
             verify_archive(&compile(&program)?, output).await
         }
+        Command::Insights { program, cut, output } => print_insights(&compile(&program)?, cut, output).await,
         Command::Archive { command: ArchiveCommand::Rejected(program) } => print_rejected(&compile(&program)?).await,
     }
 }
@@ -172,6 +185,19 @@ async fn print_documents(pipeline: &Pipeline, cut: Option<u64>) -> Result<u8, Fa
         }
     }
     out.flush()?;
+    Ok(0)
+}
+
+async fn print_insights(pipeline: &Pipeline, cut: Option<u64>, output: Output) -> Result<u8, Failure> {
+    let wrong = |e: InsightsError| {
+        Failure(if matches!(e, InsightsError::NoShop { .. }) { WRONG } else { FAILED }, e.to_string())
+    };
+    let report = insights::insights(pipeline, cut.map(Step)).await.map_err(wrong)?;
+    insights::leave(pipeline, &report).map_err(wrong)?;
+    match output {
+        Output::Text => write!(io::stdout(), "{}", report.text())?,
+        Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report).map_err(failed)?)?,
+    }
     Ok(0)
 }
 

@@ -184,16 +184,7 @@ fn rows(
     cut: Step,
 ) -> Result<LazyFrame, PolarsError> {
     let table = &pipeline.tables[input.table.0];
-    let mut frame = archived(table, files)?;
-    let step = i64::try_from(cut.0).unwrap_or(i64::MAX);
-    frame = frame.filter(col("_step").lt_eq(lit(step)).and(col("_error").is_null()));
-    if table.is_keyed() {
-        let key: Vec<Expr> = table.key.iter().map(|c| col(table.columns[*c].name.as_str())).collect();
-        frame = frame
-            .sort(["_step", "_partition", "_offset"], SortMultipleOptions::default().with_maintain_order(true))
-            .unique_stable_generic(Some(key), UniqueKeepStrategy::Last)
-            .filter(col("_value").is_not_null());
-    }
+    let frame = standing(table, files, cut)?;
     let typed = table.columns.iter().enumerate().map(|(c, column)| {
         let expression = col(column.name.as_str());
         let expression = if column.data_type.is_timestamp() {
@@ -211,6 +202,26 @@ fn rows(
         frame = frame.filter(polars(filter, &named));
     }
     Ok(frame)
+}
+
+/// The records of a table whose rows stand after the cut: those that could be read, and where the table has a key the last
+/// of each key that is no delete.
+pub(crate) fn standing(table: &Table, files: &[PathBuf], cut: Step) -> Result<LazyFrame, PolarsError> {
+    let step = i64::try_from(cut.0).unwrap_or(i64::MAX);
+    let frame = archived(table, files)?.filter(col("_step").lt_eq(lit(step)).and(col("_error").is_null()));
+    if !table.is_keyed() {
+        return Ok(frame);
+    }
+    let key: Vec<&str> = table.key.iter().map(|c| table.columns[*c].name.as_str()).collect();
+    Ok(last_of(frame, &key).filter(col("_value").is_not_null()))
+}
+
+/// The last record of each key.
+pub(crate) fn last_of(frame: LazyFrame, key: &[&str]) -> LazyFrame {
+    let key: Vec<Expr> = key.iter().map(|name| col(*name)).collect();
+    frame
+        .sort(["_step", "_partition", "_offset"], SortMultipleOptions::default().with_maintain_order(true))
+        .unique_stable_generic(Some(key), UniqueKeepStrategy::Last)
 }
 
 /// All records of a table; a table without files has none, and the same columns.

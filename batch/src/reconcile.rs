@@ -16,6 +16,7 @@ use lockstep_shared::sql::settings::{SettingError, Settings};
 
 use crate::certificate::{Certificate, Repaired, SinkReport};
 use crate::diff::{self, Compared, Comparison, Difference};
+use crate::kept;
 use crate::recompute::{self, RecomputeError};
 
 /// Bulk bodies of a repair under way at a time.
@@ -94,16 +95,24 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
         reports.push(report);
     }
     let positions = |note: &Note| note.positions.iter().map(|(partition, offset)| (partition.0, offset.0)).collect();
-    Ok(Certificate {
+    let certificate = Certificate {
         made_at: chrono::Utc::now().to_rfc3339(),
         cut,
         positions: notes.iter().map(|(table, note)| (table.clone(), positions(note))).collect(),
         sinks: reports,
-    })
+    };
+    // Whoever may only read the archive gets the certificate all the same.
+    if let Err(error) = kept::keep(&certificate, &settings.archive_path) {
+        tracing::warn!("the certificate is not kept in the archive's folder: {error}");
+    }
+    Ok(certificate)
 }
 
 /// The last step that every table's archive has, and what each notes.
-async fn archived(pipeline: &Pipeline, settings: &Settings) -> Result<(Step, BTreeMap<String, Note>), RecomputeError> {
+pub(crate) async fn archived(
+    pipeline: &Pipeline,
+    settings: &Settings,
+) -> Result<(Step, BTreeMap<String, Note>), RecomputeError> {
     let archive = Archive::new(&settings.archive_path);
     let mut notes = BTreeMap::new();
     for table in &pipeline.tables {

@@ -336,7 +336,7 @@ fn wanted() -> Result<bool> {
 }
 
 /// `integration-tests/run` believes that container tests ran only if they left a line in this file.
-fn record_evidence(what: &str) -> Result<()> {
+pub(crate) fn record_evidence(what: &str) -> Result<()> {
     let Some(path) = variable("LOCKSTEP_EVIDENCE") else { return Ok(()) };
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).with_context(|| path.clone())?;
     writeln!(file, "{what}").with_context(|| path)

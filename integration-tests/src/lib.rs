@@ -9,6 +9,7 @@ pub mod kafka;
 pub mod index;
 pub mod proxy;
 pub mod processes;
+pub mod browser;
 pub mod simulation;
 
 use std::path::{Path, PathBuf};

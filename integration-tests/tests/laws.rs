@@ -115,6 +115,7 @@ fn pipeline(shape: &Shape) -> Pipeline {
         identity,
     };
     Pipeline {
+        text: String::new(),
         settings: BTreeMap::new(),
         tables: shape.keys.iter().enumerate().map(table).collect(),
         sinks: vec![sink],

@@ -19,9 +19,9 @@ use crate::value::{Row, Value};
 /// Stands for a row that is not there, and for NULL. A text that begins with it is escaped.
 const NONE: char = '~';
 /// Separates the rows of a document's identity.
-const BETWEEN_ROWS: &str = "|";
+pub const BETWEEN_ROWS: &str = "|";
 /// Separates the columns of a row's key.
-const BETWEEN_COLUMNS: &str = ",";
+pub const BETWEEN_COLUMNS: &str = ",";
 /// What Flink puts between key columns by default.
 const DEFAULT_KEY_DELIMITER: &str = "_";
 
@@ -81,10 +81,60 @@ fn push_key(id: &mut String, table: &Table, row: &[Value]) {
     }
 }
 
+/// What stands between the key columns in the ids of a sink that declares a primary key.
+#[must_use]
+pub fn key_delimiter(sink: &Sink) -> &str {
+    sink.option("document-id.key-delimiter").unwrap_or(DEFAULT_KEY_DELIMITER)
+}
+
+/// The parts of an id between separators, each still escaped: the way back from what makes an id.
+#[must_use]
+pub fn parts<'a>(id: &'a str, separator: &str) -> Vec<&'a str> {
+    let (mut parts, mut begin, mut at) = (Vec::new(), 0, 0);
+    while let Some(c) = id[at..].chars().next() {
+        if c == '\\' {
+            // The character after a backslash separates nothing.
+            at += 1 + id[at + 1..].chars().next().map_or(0, char::len_utf8);
+        } else if !separator.is_empty() && id[at..].starts_with(separator) {
+            parts.push(&id[begin..at]);
+            at += separator.len();
+            begin = at;
+        } else {
+            at += c.len_utf8();
+        }
+    }
+    parts.push(&id[begin..]);
+    parts
+}
+
+/// The text that a part stands for; `None` where it stands for NULL.
+#[must_use]
+pub fn unescaped(part: &str) -> Option<String> {
+    if part.starts_with(NONE) {
+        return None;
+    }
+    let (mut out, mut escaped) = (String::with_capacity(part.len()), false);
+    for c in part.chars() {
+        if c == '\\' && !escaped {
+            escaped = true;
+        } else {
+            out.push(c);
+            escaped = false;
+        }
+    }
+    Some(out)
+}
+
+/// The text that a whole id of a single key column stands for; in it only a first character is ever escaped.
+#[must_use]
+pub fn unescaped_alone(id: &str) -> Option<String> {
+    if id.starts_with(NONE) { None } else { Some(id.strip_prefix('\\').unwrap_or(id).to_owned()) }
+}
+
 /// Flink's: the key columns joined by `document-id.key-delimiter`. A single column is its text as it is, unless that looks
 /// like NULL.
 fn id_of_key(sink: &Sink, values: &[Value]) -> DocumentId {
-    let delimiter = sink.option("document-id.key-delimiter").unwrap_or(DEFAULT_KEY_DELIMITER);
+    let delimiter = key_delimiter(sink);
     let separators: &[&str] = if sink.key.len() == 1 { &[] } else { &[delimiter] };
     let parts: Vec<String> =
         sink.key.iter().map(|c| escaped(&values[*c], sink.columns[*c].data_type, separators)).collect();
@@ -122,5 +172,22 @@ mod tests {
         assert_eq!(escaped(&Value::Null, DataType::String, &["_"]), "~");
         assert_eq!(escaped(&Value::string("a_b"), DataType::String, &[]), "a_b");
         assert_ne!([text("a_b"), text("c")].join("_"), [text("a"), text("b_c")].join("_"));
+    }
+
+    #[test]
+    fn an_id_leads_back_to_the_texts_that_it_is_made_of() {
+        for texts in [["a_b", "c\\"], ["~", "ä|,_"], ["", "\\_\\"]] {
+            for separators in [&["_"][..], &["|", ","]] {
+                let id = texts.map(|t| escaped(&Value::string(t), DataType::String, separators)).join(separators[0]);
+                let back: Vec<_> = parts(&id, separators[0]).into_iter().map(unescaped).collect();
+                assert_eq!(back, texts.map(|t| Some(t.to_owned())), "{id}");
+            }
+            let alone = escaped(&Value::string(texts[1]), DataType::String, &[]);
+            assert_eq!(unescaped_alone(&alone).as_deref(), Some(texts[1]), "{alone}");
+        }
+        assert_eq!(
+            parts("0-7|~", BETWEEN_ROWS).into_iter().map(unescaped).collect::<Vec<_>>(),
+            [Some("0-7".into()), None]
+        );
     }
 }

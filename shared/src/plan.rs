@@ -13,6 +13,8 @@ use crate::value::Value;
 /// A whole program.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
+    /// The program as written, for people; secrets stand in it only where somebody wrote them there.
+    pub text: String,
     /// The settings given by `SET`, with overrides applied.
     pub settings: BTreeMap<String, String>,
     /// The source tables that some sink reads, in the order of their declaration. [`TableId`] counts them.

@@ -89,6 +89,8 @@ pub struct Core {
     journaled: VecDeque<Boundary>,
     uncertainty: Option<Uncertainty>,
     positions: BTreeMap<Channel, Offset>,
+    /// The log's time of the last record taken from each partition, where it has one.
+    timestamps_ms: BTreeMap<Channel, i64>,
     /// Partitions whose beginning no step has noted yet: what retention takes before their first record would not be missed.
     unnoted: BTreeSet<Channel>,
     pending: BTreeMap<Channel, Pending>,
@@ -111,6 +113,7 @@ impl Core {
             journaled: beginning.journaled,
             uncertainty: beginning.uncertainty,
             positions: beginning.positions,
+            timestamps_ms: BTreeMap::new(),
             unnoted: BTreeSet::new(),
             pending: BTreeMap::new(),
             pending_records: 0,
@@ -197,6 +200,18 @@ impl Core {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.join.rows()
+    }
+
+    /// What the join holds, for whoever looks.
+    #[must_use]
+    pub fn join(&self) -> &Join {
+        &self.join
+    }
+
+    /// The log's time of the last record taken from a partition, in milliseconds since 1970.
+    #[must_use]
+    pub fn timestamp_ms(&self, channel: Channel) -> Option<i64> {
+        self.timestamps_ms.get(&channel).copied()
     }
 
     /// Where each partition stands.
@@ -293,7 +308,11 @@ impl Core {
         let mut positions = Vec::new();
         for taken in &boundary.taken {
             let Some(channel) = self.channel(taken) else { continue };
-            for raw in self.take(channel, taken.range) {
+            let records = self.take(channel, taken.range);
+            if let Some(timestamp_ms) = records.last().and_then(|last| last.timestamp_ms) {
+                self.timestamps_ms.insert(channel, timestamp_ms);
+            }
+            for raw in records {
                 let record = self.decode(channel.table, raw, boundary.step);
                 history.push(HistoryRecord {
                     step: record.step,

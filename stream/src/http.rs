@@ -1,4 +1,5 @@
-//! What the service shows on loopback: `/livez`, `/readyz`, `/metrics`, `/v1/status`, `/v1/dead-letters`.
+//! What the service shows on loopback: `/livez`, `/readyz`, `/metrics`, `/v1/status`, `/v1/dead-letters`,
+//! and what [`crate::dashboard::routes`] adds.
 
 use std::sync::Arc;
 
@@ -9,8 +10,8 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
-use crate::metrics;
 use crate::status::{DeadLetter, Snapshot, Status};
+use crate::{console, metrics};
 
 /// Why the server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -30,14 +31,14 @@ impl Drop for Serving {
     }
 }
 
-/// Serves the status.
+/// Serves the status, and the routes of others beside it.
 ///
 /// # Errors
 /// Where the address cannot be had.
-pub async fn serve(address: &str, status: Arc<Status>) -> Result<Serving, HttpError> {
+pub async fn serve(address: &str, status: Arc<Status>, others: Router) -> Result<Serving, HttpError> {
     let failed = |source| HttpError { address: address.to_owned(), source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let routes = routes(status);
+    let routes = console::guarded(routes(status).merge(others), address);
     let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!("the HTTP server ended: {error}");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use lockstep_shared::plan::Pipeline;
 use lockstep_shared::sql::{self, Overrides, settings::Settings};
+use lockstep_stream::dashboard::export;
 use lockstep_stream::{check, feed, service};
 use tokio::sync::watch;
 
@@ -48,6 +49,31 @@ enum Command {
     Generate(feed::generate::GenerateArguments),
     /// Sends JSON lines to Kafka, or to a file log
     Ingest(feed::ingest::IngestArguments),
+    /// The shop's dashboard, for other programs
+    Dashboard {
+        #[command(subcommand)]
+        command: DashboardCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum DashboardCommand {
+    /// Writes the dashboard
+    Export {
+        #[command(subcommand)]
+        target: ExportTarget,
+    },
+}
+
+#[derive(Subcommand)]
+enum ExportTarget {
+    /// As saved objects for Kibana's import, one NDJSON file
+    Kibana {
+        #[command(flatten)]
+        program: Program,
+        #[command(flatten)]
+        arguments: export::KibanaArguments,
+    },
 }
 
 #[derive(clap::Args)]
@@ -89,6 +115,13 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Generate(arguments) => feed::generate::run(&arguments).map_err(|e| Failure(FAILED, format!("{e:#}"))),
         Command::Ingest(arguments) => feed::ingest::run(&arguments).map_err(|e| Failure(FAILED, format!("{e:#}"))),
+        Command::Dashboard { command: DashboardCommand::Export { target } } => {
+            let ExportTarget::Kibana { program, arguments } = target;
+            let pipeline = compile(&program)?;
+            let failed =
+                |e: export::ExportError| Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string());
+            runtime()?.block_on(export::kibana(&pipeline, &arguments)).map_err(failed)
+        }
         Command::Check { program, no_environment } => {
             let pipeline = compile(&program)?;
             println!("syntax and plan: {} tables, {} sinks", pipeline.tables.len(), pipeline.sinks.len());
@@ -124,7 +157,7 @@ fn run(program: &Program) -> Result<(), Failure> {
             eprintln!("stopped at once; what was under way is taken up again at the next start");
             std::process::exit(FAILED.into());
         });
-        tracing::info!("status on http://{}/v1/status", settings.http_address);
+        tracing::info!("the page is at http://{}/", settings.http_address);
         service::run(pipeline, &settings, stopped).await.map_err(|error| {
             let code = if error.is_unavailable() { UNAVAILABLE } else { FAILED };
             Failure(code, error.to_string())

@@ -21,8 +21,10 @@ use tokio::task::JoinHandle;
 
 use crate::archiver::Archiver;
 use crate::commit;
+use crate::console::{self, Console};
 use crate::continuity;
 use crate::core::{Command, Core, Cut, Limits};
+use crate::dashboard::{self, Dashboard};
 use crate::embedded::{self, EmbeddedError};
 use crate::group;
 use crate::http;
@@ -30,10 +32,12 @@ use crate::journal::{Boundary, Journal, JournalError, Recorded};
 use crate::progress::{Positions, Progress};
 use crate::record::RawRecord;
 use crate::recovery::{self, History, Resumed, Standing};
+use crate::rejected::RejectedRecord;
 use crate::sink::{SinkDone, SinkError, SinkWork, Sinks};
 use crate::source::{Reached, SourceError, SourceEvent, Sources};
-use crate::status::Status;
+use crate::status::{Queue, Queues, Status};
 use crate::takeover::{self, Taken, TakeoverError};
+use crate::watch::{Question, Watch};
 
 /// Batches between the sources and the core.
 const EVENTS_QUEUED: usize = 64;
@@ -41,6 +45,8 @@ const EVENTS_QUEUED: usize = 64;
 const STEPS_QUEUED: usize = 64;
 /// Steps cut and not acknowledged. Below the queue, so that a slow index stops the core before the queue does.
 const STEPS_IN_FLIGHT: u64 = 32;
+/// Questions of people that wait; who asks when there is no room is told so.
+const QUESTIONS_QUEUED: usize = 16;
 /// How often an idle stream looks whether another one has taken the archive over.
 const LOOK_FOR_OTHERS: std::time::Duration = std::time::Duration::from_secs(1);
 /// Boundaries in the journal's file beyond which those that the archive has are dropped from it.
@@ -115,7 +121,12 @@ pub async fn run(
     });
     let Taken { mut journal, recorded, owner } = takeover::take(&settings.archive_path, &settings.state_path)?;
     let owner = Arc::new(owner);
-    let _http = http::serve(&settings.http_address, status.clone()).await?;
+    let dashboard = Arc::new(Dashboard::new(&pipeline).map_err(SinkError::from)?);
+    let (questions, asked) = mpsc::channel(QUESTIONS_QUEUED);
+    let console = Console::new(pipeline.clone(), settings, status.clone(), dashboard.clone(), questions);
+    let others = dashboard::routes::routes(dashboard, &settings.archive_path)
+        .merge(console::routes(console.map_err(SinkError::from)?));
+    let _http = http::serve(&settings.http_address, status.clone(), others).await?;
     let embedded = match &settings.embedded_address {
         None => None,
         Some(address) => {
@@ -141,7 +152,7 @@ pub async fn run(
         sinks = Sinks::open(pipeline.clone(), &settings.state_path, status.clone(), owner.clone()) => sinks?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
-    let last_run = LastRun { owner, journal, recorded, tables, progress, resumed, last };
+    let last_run = LastRun { owner, journal, recorded, tables, progress, resumed, last, asked };
     let ended = Service::start(pipeline, settings, status, last_run, sinks)?.run(stop).await;
     if let Some(server) = embedded {
         server.stop().await;
@@ -157,6 +168,7 @@ struct LastRun {
     tables: Vec<TableArchive>,
     progress: Progress,
     resumed: Resumed,
+    asked: mpsc::Receiver<Question>,
     /// The last record of each partition.
     last: BTreeMap<Channel, RawRecord>,
 }
@@ -165,6 +177,8 @@ struct LastRun {
 struct Service {
     pipeline: Arc<Pipeline>,
     status: Arc<Status>,
+    watch: Watch,
+    asked: mpsc::Receiver<Question>,
     owner: Arc<Ownership>,
     journal: Journal,
     recorded: Recorded,
@@ -196,7 +210,7 @@ impl Service {
         last_run: LastRun,
         sinks: Sinks,
     ) -> Result<Self, ServiceError> {
-        let LastRun { owner, journal, recorded, tables, progress, resumed, last } = last_run;
+        let LastRun { owner, journal, recorded, tables, progress, resumed, last, asked } = last_run;
         let Resumed { core, positions, again } = resumed;
         let acknowledged = Arc::new(AtomicU64::new(progress.acknowledged().0));
         let (sink_queue, sink_work) = mpsc::channel(STEPS_QUEUED);
@@ -213,6 +227,8 @@ impl Service {
         let (events, received) = mpsc::channel(EVENTS_QUEUED);
         let sources = Sources::start(&pipeline.tables, &Reached { positions, last }, events)?;
         Ok(Self {
+            watch: Watch::new(pipeline.clone(), status.clone()),
+            asked,
             pipeline,
             status,
             owner,
@@ -261,6 +277,10 @@ impl Service {
                 },
                 Some(step) = self.archiver.done.recv() => self.on_archived(step)?,
                 Some(event) = self.events.recv(), if commands.is_empty() && self.core.wants_records() => self.on_event(event)?,
+                Some(question) = self.asked.recv() => {
+                    question.answer(&self.core);
+                    continue;
+                }
                 _ = tick.tick() => Cut::Now,
                 ended = &mut self.sink.task => return flatten(ended),
                 ended = &mut self.archiver.task => return flatten(ended),
@@ -313,6 +333,8 @@ impl Service {
         let Ok(room) = room else { return };
         if let Some(Command::Archive(work)) = commands.pop_front() {
             self.progress.take(work.step, work.positions.clone());
+            let tables = &self.pipeline.tables;
+            self.status.rejected(work.records.iter().filter_map(|(id, r)| RejectedRecord::of(&tables[id.0].name, r)));
             room.send(work);
         }
     }
@@ -339,6 +361,7 @@ impl Service {
 
     fn on_archived(&mut self, step: Step) -> Result<Cut, ServiceError> {
         let done = self.progress.archive(step);
+        self.watch.archived_now();
         self.commit_offsets(&done);
         if self.recorded.steps.len() > BOUNDARIES_KEPT {
             self.forget()?;
@@ -357,26 +380,13 @@ impl Service {
         }
     }
 
-    fn show(&self) {
-        let phase = if self.core.is_replaying() { "replaying" } else { "live" };
-        let core = &self.core;
-        self.status.update(|s| {
-            s.phase = phase;
-            s.step = core.step();
-            s.acknowledged = self.progress.acknowledged();
-            s.archived = self.progress.archived();
-            s.rows = core.rows();
-            for (table, counts) in self.pipeline.tables.iter().zip(core.counts()) {
-                let shown = s.tables.entry(table.name.clone()).or_default();
-                shown.records = counts.records;
-                shown.rejected = counts.rejected;
-                shown.unknown_fields = counts.unknown_fields;
-            }
-            for (channel, offset) in core.positions() {
-                let table = &self.pipeline.tables[channel.table.0].name;
-                s.tables.entry(table.clone()).or_default().positions.insert(channel.partition.0, offset.0);
-            }
-        });
+    fn show(&mut self) {
+        let queues = Queues {
+            sources: Queue { waiting: self.events.len(), capacity: EVENTS_QUEUED },
+            sinks: waiting(&self.sink.queue),
+            archive: waiting(&self.archiver.queue),
+        };
+        self.watch.show(&self.core, &self.progress, self.sources.ends(), queues);
     }
 
     /// Takes nothing more, and waits for what is under way.
@@ -405,6 +415,10 @@ impl Service {
         tokio::time::timeout(timeout, drained).await.map_err(|_| ServiceError::SlowStop(timeout.as_secs()))??;
         Ok(self.journal.replace(&self.recorded)?)
     }
+}
+
+fn waiting<W>(queue: &mpsc::Sender<W>) -> Queue {
+    Queue { waiting: queue.max_capacity() - queue.capacity(), capacity: queue.max_capacity() }
 }
 
 type Room<W> = Result<mpsc::OwnedPermit<W>, mpsc::error::SendError<()>>;

@@ -173,6 +173,9 @@ impl Sinks {
                 self.status.update(|s| {
                     s.retries += written.retries;
                     s.trouble = None;
+                    let shown = s.sinks.entry(sink.name.clone()).or_default();
+                    shown.retries += written.retries;
+                    shown.answered(&written.answered_after);
                 });
                 for rejected in written.rejected {
                     let letter =
@@ -193,7 +196,10 @@ impl Sinks {
             }
             Target::Blackhole => {}
         }
-        self.status.update(|s| s.written += count);
+        self.status.update(|s| {
+            s.written += count;
+            s.sinks.entry(sink.name.clone()).or_default().written += count;
+        });
         Ok(())
     }
 }

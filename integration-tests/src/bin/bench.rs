@@ -196,7 +196,7 @@ async fn run(arguments: &Arguments, events: usize, sets: &[String]) -> Result<()
     ensure!(program.is_file(), "{} is not built", program.display());
     let begin = Instant::now();
     let mut command = Command::new(program);
-    command.arg("run").arg(workspace().join("fixtures/pipeline.sql"));
+    command.arg("run").arg(workspace().join("fixtures/bench.sql"));
     command.args(sets.iter().flat_map(|set| ["--set", set])).stdin(Stdio::null());
     let stream = Stream(command.spawn()?);
     let written = wait(port, events).await?;

@@ -1,7 +1,7 @@
 //! `cargo demo`: the shoe shop live on nothing but this repository.
 //!
-//! Fills a file log, runs `fixtures/pipeline.sql` from it into the embedded index, keeps a trickle of records coming, and
-//! reconciles every minute. Ctrl-C ends it and keeps its data in `lockstep-demo/`; the next start goes on from there.
+//! Prints the address of its page, fills a file log, runs `fixtures/pipeline.sql` from it into the embedded index, keeps a
+//! trickle of records coming, and reconciles every minute. Ctrl-C ends it and keeps its data in `lockstep-demo/`; the next start goes on from there.
 //! `cargo demo reconcile [--repair]` compares at once, while the demo runs in another terminal.
 
 use std::fs::OpenOptions;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Parser, Subcommand};
+use lockstep_batch::insights::{insights, leave};
 use lockstep_batch::reconcile::{Options, Repair, reconcile};
 use lockstep_integration_tests::workspace;
 use lockstep_shared::plan::Pipeline;
@@ -72,6 +73,7 @@ async fn main() -> Result<()> {
 
 async fn demo(pipeline: Arc<Pipeline>) -> Result<()> {
     let settings = Settings::of(&pipeline).map_err(|e| anyhow!("{e}"))?;
+    println!("the shop, live: http://{}/\n", settings.http_address);
     let mut shop = Shop::open(&pipeline)?;
     if shop.is_new {
         println!("writing {FIRST_RECORDS} records of each topic");
@@ -110,10 +112,10 @@ fn print_hints(settings: &Settings) -> Result<()> {
     let index = settings.embedded_address.as_ref().context("the demo runs with lockstep.index.embedded.address")?;
     let (status, archive) = (&settings.http_address, settings.archive_path.display());
     println!(
-        "\n  status    http://{status}/v1/status   http://{status}/metrics\n  index     http://{index}/product_dashboard\n  \
+        "\n  status    http://{status}/v1/status   http://{status}/metrics\n  panels    http://{status}/v1/panels\n  index     http://{index}/product_dashboard\n  \
          archive   {archive}/ (Delta Lake)\n\ntry in another terminal:\n  curl 'http://{index}/product_dashboard/_search?size=3&pretty'\n  \
-         curl -H 'content-type: application/json' http://{index}/product_dashboard/_search -d \
-         '{{\"size\":0,\"aggs\":{{\"states\":{{\"terms\":{{\"field\":\"state\"}}}}}}}}'\n  curl -X DELETE http://{index}/product_dashboard/_doc/ID\n  \
+         curl -H 'content-type: application/json' http://{index}/customers/_search -d \
+         '{{\"size\":0,\"aggs\":{{\"states\":{{\"terms\":{{\"field\":\"state\"}}}}}}}}'\n  curl http://{status}/v1/panels/top-brands\n  curl -X DELETE http://{index}/product_dashboard/_doc/ID\n  \
          cargo demo reconcile\n  cargo demo reconcile --repair\n\nCtrl-C ends it and keeps the data.\n"
     );
     Ok(())
@@ -225,8 +227,17 @@ async fn every_minute(pipeline: Arc<Pipeline>, stopped: watch::Receiver<bool>) {
         if let Err(error) = compare(&pipeline, Repair::ReportOnly).await {
             println!("reconcile: {error:#}");
         }
+        if let Err(error) = look_for_insights(&pipeline).await {
+            println!("insights: {error:#}");
+        }
         tokio::time::sleep(RECONCILE).await;
     }
+}
+
+/// Leaves the report where the page finds it.
+async fn look_for_insights(pipeline: &Pipeline) -> Result<()> {
+    let report = insights(pipeline, None).await?;
+    Ok(leave(pipeline, &report)?)
 }
 
 async fn compare(pipeline: &Pipeline, repair: Repair) -> Result<()> {

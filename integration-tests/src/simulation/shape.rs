@@ -78,6 +78,7 @@ impl Shape {
         };
         let second = self.second.map(|joins| self.sink("second", joins));
         Pipeline {
+            text: String::new(),
             settings: BTreeMap::new(),
             tables: self.keys.iter().enumerate().map(table).collect(),
             sinks: [self.sink("first", self.joins.len())].into_iter().chain(second).collect(),

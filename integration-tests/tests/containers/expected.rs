@@ -32,7 +32,7 @@ const TABLES: [(&str, Declared); 4] = {
 };
 
 /// The fields of the documents that hold an instant.
-const INSTANTS: [&str; 2] = ["order_date", "viewed_at"];
+const INSTANTS: [&str; 1] = ["order_date"];
 
 /// The rows of each table.
 pub type Rows = BTreeMap<String, Vec<Value>>;

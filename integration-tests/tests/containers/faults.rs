@@ -86,14 +86,10 @@ async fn a_document_that_the_index_rejects_is_listed_with_its_reason_and_the_res
     // As somebody would make the index by hand: without a limit on texts, so that Lucene refuses a very long one.
     let text = |name: &str| (name.to_owned(), json!({"type": "keyword"}));
     let mut properties: serde_json::Map<String, Value> =
-        ["product_id", "user_id", "first_name", "last_name", "state", "product_name", "brand"]
-            .map(text)
-            .into_iter()
-            .collect();
+        ["product_id", "user_id", "first_name", "last_name", "product_name", "brand"].map(text).into_iter().collect();
     properties.insert("order_id".into(), json!({"type": "long"}));
     properties.insert("view_time".into(), json!({"type": "integer"}));
     properties.insert("order_date".into(), json!({"type": "date"}));
-    properties.insert("viewed_at".into(), json!({"type": "date"}));
     servers.index.create(shop.index_name(), &json!({"dynamic": "strict", "properties": properties})).await?;
 
     let views = shop.generated("views", 13, 50)?;

@@ -68,10 +68,10 @@ async fn the_keyed_program_follows_updates_and_tombstones() -> Result<()> {
     shop.caught_up().await?;
     shop.assert_index_is_as_expected().await?;
 
-    // Every user moves, every second product goes, every third sale becomes another customer's, a few views come.
+    // Every user marries, every second product goes, every third sale becomes another customer's, a few views come.
     let (users, products) = (shop.generated("users", 3, 500)?, shop.generated("products", 3, 500)?);
-    let moved = users.iter().map(|record| changed(record, |user| user["state"] = json!("Elsewhere"))).collect();
-    shop.send("users", moved).await?;
+    let married = users.iter().map(|record| changed(record, |user| user["last_name"] = json!("Married"))).collect();
+    shop.send("users", married).await?;
     let gone = products.iter().step_by(2).map(|record| Record::tombstone(record.key.clone().unwrap_or_default()));
     shop.send("products", gone.collect()).await?;
     let sales = shop.generated("sales", 3, 500)?;
@@ -232,14 +232,14 @@ async fn the_embedded_index_answers_what_a_person_types_into_curl() -> Result<()
     shop.caught_up().await?;
     shop.assert_index_is_as_expected().await?;
     let average = json!({"time": {"avg": {"field": "view_time"}}});
-    let body = json!({"size": 0, "aggs": {"states": {"terms": {"field": "state", "size": 100}, "aggs": average}}});
+    let body = json!({"size": 0, "aggs": {"brands": {"terms": {"field": "brand", "size": 100}, "aggs": average}}});
     let buckets = shop.index().search(shop.index_name(), &body).await?;
     let documents = shop.documents().await?;
     let mut counted = 0;
-    for bucket in buckets["aggregations"]["states"]["buckets"].as_array().into_iter().flatten() {
+    for bucket in buckets["aggregations"]["brands"]["buckets"].as_array().into_iter().flatten() {
         let own: Vec<i64> = documents
             .iter()
-            .filter(|d| d.source["state"] == bucket["key"])
+            .filter(|d| d.source["brand"] == bucket["key"])
             .filter_map(|d| d.source["view_time"].as_i64())
             .collect();
         assert_eq!(bucket["doc_count"], json!(own.len()), "{bucket}");
@@ -247,7 +247,7 @@ async fn the_embedded_index_answers_what_a_person_types_into_curl() -> Result<()
         assert!((bucket["time"]["value"].as_f64().unwrap_or(f64::NAN) - average).abs() < 1e-9, "{bucket}");
         counted += own.len();
     }
-    assert_eq!(counted, documents.iter().filter(|d| !d.source["state"].is_null()).count());
+    assert_eq!(counted, documents.iter().filter(|d| !d.source["brand"].is_null()).count());
     stream.terminate(SOON).await?;
 
     let mut stream = shop.start_live().await?;

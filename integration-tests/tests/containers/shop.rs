@@ -6,12 +6,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use lockstep_integration_tests::containers::{free_port, fresh_name};
 use lockstep_integration_tests::index::{Document, Index};
 use lockstep_integration_tests::kafka::{Kafka, Record};
 use lockstep_integration_tests::processes::Program;
 use lockstep_integration_tests::{eventually, workspace};
+use lockstep_shared::plan::Pipeline;
+use lockstep_shared::sql::{self, Overrides};
 use lockstep_stream::feed::generator::{Generator, Variation};
 use lockstep_stream::feed::ingest::pair;
 use serde_json::Value;
@@ -22,6 +24,9 @@ use crate::expected;
 /// The tables, each with the field that is the key of its records in the recommended program.
 pub const TABLES: [(&str, Option<&str>); 4] =
     [("products", Some("id")), ("sales", Some("order_id")), ("users", Some("id")), ("views", None)];
+
+/// The sinks beside `product_dashboard` of the recommended program.
+pub const SINKS: [&str; 4] = ["orders_enriched", "views_enriched", "catalogue", "customers"];
 
 /// Longest wait for anything that a pipeline does.
 pub const SOON: Duration = Duration::from_secs(90);
@@ -70,6 +75,10 @@ impl Shop {
         }
         if program == Text::Keyed {
             shop.set("lockstep.index.embedded.address", "");
+            for sink in SINKS {
+                shop.set(&format!("{sink}.index"), &fresh_name(sink));
+                shop.set(&format!("{sink}.hosts"), index.url());
+            }
         }
         shop.set("product_dashboard.index", &shop.index_name.clone());
         shop.set("product_dashboard.hosts", index.url());
@@ -95,7 +104,9 @@ impl Shop {
             let path = shop.log(table);
             shop.set(&format!("{table}.path"), &path.display().to_string());
         }
-        shop.set("product_dashboard.hosts", &format!("http://{address}"));
+        for sink in SINKS.iter().chain(&["product_dashboard"]) {
+            shop.set(&format!("{sink}.hosts"), &format!("http://{address}"));
+        }
         shop.set("lockstep.index.embedded.address", &address);
         Ok(shop)
     }
@@ -143,12 +154,31 @@ impl Shop {
         &self.index
     }
 
+    /// The index of one of [`SINKS`].
+    pub fn index_of(&self, sink: &'static str) -> &str {
+        let default = if sink == "catalogue" { "products" } else { sink };
+        self.settings.get(&format!("{sink}.index")).map_or(default, String::as_str)
+    }
+
+    /// The pipeline as the programs read it.
+    pub fn pipeline(&self) -> Result<Pipeline> {
+        let settings: Vec<String> = self.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let overrides = Overrides::parse(&settings).map_err(|error| anyhow!("{error}"))?;
+        sql::compile_file(&self.path(), &overrides).map_err(|error| anyhow!(error))
+    }
+
+    /// The folder of the archive.
+    pub fn archive(&self) -> PathBuf {
+        self.folder.path().join("archive")
+    }
+
     /// A folder of this test's own.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    fn log(&self, table: &str) -> PathBuf {
+    /// The file log of a table.
+    pub fn log(&self, table: &str) -> PathBuf {
         self.folder.path().join(format!("{table}.jsonl"))
     }
 
@@ -232,9 +262,7 @@ impl Shop {
 
     /// What `check` says, and its exit code.
     pub async fn check(&self, code: i32) -> Result<String> {
-        let mut check = self.program("lockstep-stream", &["check"])?;
-        check.expect_exit(code, SOON).await?;
-        Ok(check.output())
+        self.stream(&["check"], code).await
     }
 
     /// Starts the stream.
@@ -270,6 +298,13 @@ impl Shop {
     /// Runs a command of the batch layer to its end and checks its exit code; what it printed.
     pub async fn batch(&self, command: &[&str], code: i32) -> Result<String> {
         let mut program = self.program("lockstep-batch", command)?;
+        program.expect_exit(code, SOON).await?;
+        Ok(program.output())
+    }
+
+    /// Runs a command of the stream layer to its end and checks its exit code; what it printed.
+    pub async fn stream(&self, command: &[&str], code: i32) -> Result<String> {
+        let mut program = self.program("lockstep-stream", command)?;
         program.expect_exit(code, SOON).await?;
         Ok(program.output())
     }

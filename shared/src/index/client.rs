@@ -221,6 +221,14 @@ impl Client {
         if differences.is_empty() { Ok(()) } else { Err(IndexError::Mapping { index: index.to_owned(), differences }) }
     }
 
+    /// Searches an index.
+    ///
+    /// # Errors
+    /// Where the server does not, or takes the body for none.
+    pub async fn search(&self, index: &str, body: &Json) -> Result<Json, IndexError> {
+        self.json(Method::Post, &format!("/{index}/_search"), Some(body)).await
+    }
+
     /// Makes every write before it visible to searches.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! One body's way into the index: what is sent next, and what an answer makes of it. Pure.
 
+use std::time::Duration;
+
 use super::bulk::Operation;
 use super::verdict::{self, BulkVerdict, Effect, Verdict};
 use crate::identity::DocumentId;
@@ -26,6 +28,8 @@ pub struct Written {
     pub rejected: Vec<Rejected>,
     /// Operations sent again.
     pub retries: u64,
+    /// How long the server took to answer, one for each request that it answered.
+    pub answered_after: Vec<Duration>,
 }
 
 impl Written {
@@ -36,6 +40,7 @@ impl Written {
         self.moved += other.moved;
         self.retries += other.retries;
         self.rejected.extend(other.rejected);
+        self.answered_after.extend(other.answered_after);
     }
 }
 
@@ -93,6 +98,11 @@ impl Delivery {
     pub fn unanswered(&mut self, reason: String) -> Pace {
         let operations = self.waiting.pop().unwrap_or_default();
         self.again(operations, reason)
+    }
+
+    /// The server took this long to answer a request.
+    pub fn took(&mut self, duration: Duration) {
+        self.written.answered_after.push(duration);
     }
 
     /// What became of the operations that are settled.

@@ -1,7 +1,7 @@
 //! Writes operations with parallel bodies, and does not come back before each has an answer that settles it.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use elasticsearch::http::Method;
 use futures_util::stream::{self, StreamExt};
@@ -71,8 +71,10 @@ impl Writer {
         let mut pause = FIRST_PAUSE;
         while let Some(operations) = delivery.next() {
             let body = bulk::encode(index, operations);
+            let sent = Instant::now();
             let pace = match self.client.send(Method::Post, "/_bulk", Some(body)).await {
                 Ok(answer) => {
+                    delivery.took(sent.elapsed());
                     delivery.answered(answer.status, &answer.body).map_err(|reason| self.client.refused(reason))?
                 }
                 Err(error) if error.is_unavailable() => delivery.unanswered(error.to_string()),

@@ -82,6 +82,7 @@ pub fn compile(
 ) -> Result<Pipeline, Vec<SqlError>> {
     let (statements, errors) = statements::parse(text);
     let mut compiler = Compiler {
+        text: text.to_owned(),
         catalog: Catalog::default(),
         sinks: BTreeMap::new(),
         settings: BTreeMap::new(),
@@ -119,6 +120,7 @@ struct SinkTable {
 }
 
 struct Compiler {
+    text: String,
     catalog: Catalog,
     sinks: BTreeMap<String, SinkTable>,
     settings: BTreeMap<String, String>,
@@ -290,7 +292,8 @@ impl Compiler {
             self.errors.sort_by_key(|e| (e.line == 0, e.line, e.column));
             return Err(self.errors);
         }
-        let pipeline = Pipeline { settings: self.settings, tables: self.catalog.tables, sinks: self.filled };
+        let pipeline =
+            Pipeline { text: self.text, settings: self.settings, tables: self.catalog.tables, sinks: self.filled };
         let pipeline = only_what_is_read(pipeline);
         settings::Settings::of(&pipeline).map_err(|e| vec![SqlError::whole(e.to_string())])?;
         Ok(pipeline)

@@ -5,6 +5,7 @@
 //! touch, the *roots*; a root's documents are expanded forward through the indexes, once before the step and once after.
 //! What differs is the step's net change. Deterministic: no clock, no random, no I/O.
 
+mod origin;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use lockstep_shared::identity::{DocumentId, IdentifiedRow, document_id};
 use lockstep_shared::plan::{ColumnRef, Expression, JoinKind, Pipeline, Sink};
 use lockstep_shared::value::Value;
 
+pub use origin::Origin;
 use rustc_hash::{FxHashMap, FxHashSet};
 use table::{IndexNumber, Slot, TableState};
 
@@ -60,7 +62,28 @@ pub struct Join {
     steps: Vec<Vec<Option<Step>>>,
 }
 
+/// What the join holds of one table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Rows.
+    pub rows: usize,
+    /// About how much memory they and their indexes take.
+    pub bytes: usize,
+}
+
+/// How many rows of an input one row before it meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FanOut {
+    /// Rows of the input's table.
+    pub rows: usize,
+    /// Different join keys among them.
+    pub keys: usize,
+}
+
 type Documents = BTreeMap<DocumentId, Vec<Value>>;
+
+/// Takes a document: its id, its fields, and the rows that it is made of.
+type Give<'g> = dyn FnMut(DocumentId, Vec<Value>, &[Option<&IdentifiedRow>]) + 'g;
 
 /// What one step has touched in one sink.
 #[derive(Default)]
@@ -87,6 +110,21 @@ impl Join {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.tables.iter().map(TableState::len).sum()
+    }
+
+    /// What is held of each table.
+    pub fn held(&self) -> impl Iterator<Item = Held> {
+        self.tables.iter().map(|table| Held { rows: table.len(), bytes: table.bytes() })
+    }
+
+    /// How far each joined input of a sink multiplies, by input; none for the leftmost.
+    #[must_use]
+    pub fn fan_out(&self, sink: usize) -> Vec<Option<FanOut>> {
+        let inputs = &self.pipeline.sinks[sink].query.inputs;
+        let of = |(step, table): (&Option<Step>, &TableState)| {
+            step.as_ref().map(|step| FanOut { rows: table.len(), keys: table.keys(step.forward) })
+        };
+        self.steps[sink].iter().zip(inputs.iter().map(|input| &self.tables[input.table.0])).map(of).collect()
     }
 
     /// Applies the records of one step, in order, and gives its net changes, ordered by sink and id.
@@ -220,6 +258,11 @@ impl Join {
 
     /// Gives every document of a root.
     fn expand(&self, sink: usize, root: Slot, give: &mut dyn FnMut(DocumentId, Vec<Value>)) {
+        self.expand_rows(sink, root, &mut |id, values, _| give(id, values));
+    }
+
+    /// Gives every document of a root with the rows that it is made of, one an input.
+    fn expand_rows(&self, sink: usize, root: Slot, give: &mut Give<'_>) {
         let query = &self.pipeline.sinks[sink].query;
         let Some(row) = self.tables[query.inputs[0].table.0].get(root) else { return };
         if passes(query.inputs[0].filter.as_ref(), row) {
@@ -229,12 +272,7 @@ impl Join {
         }
     }
 
-    fn expand_from<'a>(
-        &'a self,
-        sink: usize,
-        joined: &mut Vec<Option<&'a IdentifiedRow>>,
-        give: &mut dyn FnMut(DocumentId, Vec<Value>),
-    ) {
+    fn expand_from<'a>(&'a self, sink: usize, joined: &mut Vec<Option<&'a IdentifiedRow>>, give: &mut Give<'_>) {
         let number = joined.len();
         let definition = &self.pipeline.sinks[sink];
         let Some(Some(step)) = self.steps[sink].get(number) else {
@@ -259,11 +297,11 @@ impl Join {
         }
     }
 
-    fn give(&self, sink: &Sink, joined: &[Option<&IdentifiedRow>], give: &mut dyn FnMut(DocumentId, Vec<Value>)) {
+    fn give(&self, sink: &Sink, joined: &[Option<&IdentifiedRow>], give: &mut Give<'_>) {
         let query = &sink.query;
         if query.filter.as_ref().is_none_or(|filter| filter.holds(&|c| column(joined, c))) {
             let values: Vec<Value> = query.projection.iter().map(|e| e.evaluate(&|c| column(joined, c))).collect();
-            give(document_id(&self.pipeline, sink, joined, &values), values);
+            give(document_id(&self.pipeline, sink, joined, &values), values, joined);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use lockstep_shared::coordinates::Place;
 use lockstep_shared::identity::IdentifiedRow;
 use lockstep_shared::plan::Table;
 use lockstep_shared::value::{Row, Value};
@@ -54,13 +55,18 @@ pub struct TableState {
     /// The index over the primary key.
     key: Option<IndexNumber>,
     kept: Vec<bool>,
+    values_bytes: usize,
 }
+
+/// What an entry of an index costs about: the hash, the slot, and the map's own bookkeeping.
+const INDEX_ENTRY_BYTES: usize = 48;
 
 impl TableState {
     /// An empty table that keeps its key columns.
     pub fn new(table: &Table) -> Self {
         let kept = (0..table.columns.len()).map(|column| table.key.contains(&column)).collect();
-        let mut state = Self { rows: Vec::new(), free: Vec::new(), indexes: Vec::new(), key: None, kept };
+        let mut state =
+            Self { rows: Vec::new(), free: Vec::new(), indexes: Vec::new(), key: None, kept, values_bytes: 0 };
         state.key = table.is_keyed().then(|| state.index(&table.key));
         state
     }
@@ -85,6 +91,22 @@ impl TableState {
     /// Rows held.
     pub fn len(&self) -> usize {
         self.rows.len() - self.free.len()
+    }
+
+    /// About how much memory the rows and their indexes take.
+    pub fn bytes(&self) -> usize {
+        self.values_bytes
+            + self.rows.len() * (size_of::<Option<IdentifiedRow>>() + self.indexes.len() * INDEX_ENTRY_BYTES)
+    }
+
+    /// How many different keys an index has.
+    pub fn keys(&self, index: IndexNumber) -> usize {
+        self.indexes[index.0].slots.len()
+    }
+
+    /// The slot of the row that came from a place. Looks at every row: for a question that a person asks.
+    pub fn slot_at(&self, place: Place) -> Option<Slot> {
+        self.slots().find(|slot| self.get(*slot).is_some_and(|row| row.place == place))
     }
 
     /// The slots that hold a row.
@@ -138,6 +160,7 @@ impl TableState {
 
     fn remove(&mut self, slot: Slot) {
         let Some(row) = self.rows[slot.0 as usize].take() else { return };
+        self.values_bytes -= values_bytes(&row.row);
         for Index { columns, slots } in &mut self.indexes {
             let Some(hash) = hash_of(columns.iter().map(|column| &row.row[*column])) else { continue };
             if let Some(Slots::Many(same)) = slots.get_mut(&hash) {
@@ -164,9 +187,17 @@ impl TableState {
                 slots.entry(hash).and_modify(|slots| slots.push(slot)).or_insert(Slots::One(slot));
             }
         }
+        self.values_bytes += values_bytes(&row.row);
         self.rows[slot.0 as usize] = Some(row);
         slot
     }
+}
+
+/// What the values of a row take, with the texts that they point to.
+fn values_bytes(row: &Row) -> usize {
+    let text_bytes =
+        |value: &Value| if let Value::String(text) = value { text.len() + 2 * size_of::<usize>() } else { 0 };
+    row.iter().map(|value| size_of::<Value>() + text_bytes(value)).sum()
 }
 
 /// The hash of a key; none where a value of it is NULL.
@@ -185,7 +216,7 @@ fn hash_of<'a>(values: impl Iterator<Item = &'a Value>) -> Option<u64> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use lockstep_shared::coordinates::{Offset, Partition, Place};
+    use lockstep_shared::coordinates::{Offset, Partition};
     use lockstep_shared::plan::Column;
     use lockstep_shared::types::DataType;
 
@@ -224,6 +255,7 @@ mod tests {
         assert_eq!([state.slot_of_key(&one), state.slot_of_key(&other)], [None, Some(second)]);
         state.replace(Some(second), None);
         assert_eq!(state.len(), 0);
+        assert_eq!(state.values_bytes, 0, "what a row takes is given back");
         assert!(state.indexes[0].slots.is_empty(), "nothing is left of rows that are gone");
     }
 

@@ -16,6 +16,7 @@ use lockstep_shared::plan::Table;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::ends::Found;
 use super::{BATCH_BYTES, BATCH_RECORDS, LOG_LOST, Reader, SourceError, SourceEvent, is_same};
 use crate::record::RawRecord;
 
@@ -86,6 +87,12 @@ impl FileLog {
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
         files.filter_map(|path| Some((Partition(path.file_stem()?.to_str()?.parse().ok()?), path.clone()))).collect()
+    }
+
+    /// Where each file ends now.
+    pub fn ends(&self) -> Found {
+        let length = |path: &Path| std::fs::metadata(path).ok().and_then(|m| i64::try_from(m.len()).ok());
+        self.partitions().iter().filter_map(|(partition, path)| Some((*partition, Offset(length(path)?)))).collect()
     }
 
     /// Reads until the reader is stopped.

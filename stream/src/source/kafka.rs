@@ -6,19 +6,22 @@
 //! nothing tells. While a topic is read, the broker's id of it tells (Kafka 3.1 and later).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use lockstep_shared::coordinates::{Offset, Partition, Place};
+use lockstep_shared::coordinates::{Channel, Offset, Partition, Place, TableId};
 use lockstep_shared::plan::Table;
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::statistics::Statistics;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
+use super::ends::{Ends, Found};
 use super::{BATCH_BYTES, BATCH_RECORDS, LOG_LOST, Reader, SourceError, SourceEvent, is_same};
 use crate::record::RawRecord;
 
@@ -26,6 +29,8 @@ use crate::record::RawRecord;
 const POLL: Duration = Duration::from_millis(50);
 /// How long a question to the brokers waits.
 const ASK: Duration = Duration::from_secs(10);
+/// How long a question for the end of a log waits; it is asked again soon.
+const ASK_END: Duration = Duration::from_secs(2);
 /// How often new partitions are looked for.
 const DISCOVER: Duration = Duration::from_secs(10);
 /// How often a failure that the client repeats many times a second is logged.
@@ -44,18 +49,24 @@ const DEFAULTS: [(&str, &str); 8] = [
     ("queued.max.messages.kbytes", "16384"),
     ("queued.min.messages", "10000"),
 ];
-const FIXED: [(&str, &str); 4] = [
+const FIXED: [(&str, &str); 5] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "error"),
     ("enable.partition.eof", "true"),
+    // Where reading has come to, also past what nobody reads: see `Reached`.
+    ("statistics.interval.ms", "1000"),
 ];
 
 /// Learns that a topic was made anew under the client. The client reads on in the new one as if nothing were, and says
-/// so only in its debug log; a test in containers sees that it still says it in these words.
-#[derive(Default)]
+/// so only in its debug log; a test in containers sees that it still says it in these words. Notes also how far the client
+/// has read each partition: the end of a transaction and what was aborted are no records; after them a reader stands below
+/// the end of the log and is at it all the same.
 struct TopicWatch {
     is_another: AtomicBool,
+    table: TableId,
+    topic: String,
+    ends: Arc<Ends>,
 }
 
 /// What the client says, and the id of a topic that it has not known before.
@@ -68,6 +79,14 @@ impl ClientContext for TopicWatch {
             self.is_another.store(true, Ordering::Release);
         }
         DefaultClientContext.log(level, fac, log_message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let Some(topic) = statistics.topics.get(&self.topic) else { return };
+        for (partition, read) in &topic.partitions {
+            let channel = Channel { table: self.table, partition: Partition(*partition) };
+            self.ends.read_to(channel, Offset(read.eof_offset));
+        }
     }
 }
 
@@ -158,6 +177,22 @@ impl Topic {
         Ok(format!("topic {} with {} partitions", self.topic, partitions.len()))
     }
 
+    /// Says at each call where each partition ends now, over a connection of its own.
+    pub fn ends(self) -> impl FnMut() -> Result<Found, SourceError> {
+        let mut consumer: Option<BaseConsumer> = None;
+        move || {
+            let consumer = match &consumer {
+                Some(consumer) => consumer,
+                None => consumer.insert(self.config.create().map_err(|e| self.refused(&e))?),
+            };
+            let end = |partition: Partition| {
+                let watermarks = consumer.fetch_watermarks(&self.topic, partition.0, ASK_END);
+                watermarks.map(|(_, high)| (partition, Offset(high))).map_err(|e| self.refused(&e))
+            };
+            self.partitions(consumer, ASK_END)?.into_iter().map(end).collect()
+        }
+    }
+
     /// Reads until the reader is stopped.
     pub fn read(&self, reader: &Reader, commits: &Receiver<Vec<(Partition, Offset)>>) {
         if let Err(error) = self.follow(reader, commits) {
@@ -166,7 +201,8 @@ impl Topic {
     }
 
     fn follow(&self, reader: &Reader, commits: &Receiver<Vec<(Partition, Offset)>>) -> Result<(), SourceError> {
-        let watch = TopicWatch::default();
+        let (topic, ends) = (self.topic.clone(), reader.ends.clone());
+        let watch = TopicWatch { is_another: AtomicBool::new(false), table: reader.id, topic, ends };
         let consumer = self.config.create_with_context(watch).map_err(|e| self.refused(&e))?;
         let mut following = Following { consumer, tails: BTreeMap::new(), warned: None };
         let mut discover = Instant::now();
@@ -210,6 +246,7 @@ impl Topic {
             self.check_range(partition, position, (low, high))?;
             let last = reader.last.get(&partition).filter(|last| last.place.offset.0 >= low).cloned();
             following.tails.insert(partition, Tail { position, last });
+            reader.ends.found(reader.channel(partition), Offset(high));
             let (channel, end) = (reader.channel(partition), Some(Offset(high)));
             reader.send(SourceEvent::Partition { channel, start: position, end });
             assign = true;
@@ -268,9 +305,13 @@ impl Topic {
             let Some(last) = records.last() else { continue };
             *tail = Tail { position: Offset(last.place.offset.0 + 1), last: Some(last.clone()) };
             let to = tail.position;
+            reader.ends.moved(reader.channel(partition));
             reader.send(SourceEvent::Batch { channel: reader.channel(partition), records, to });
         }
         for partition in ended {
+            if let Some(tail) = following.tails.get(&partition) {
+                reader.ends.reached(reader.channel(partition), tail.position);
+            }
             reader.send(SourceEvent::CaughtUp { channel: reader.channel(partition) });
         }
         Ok(())

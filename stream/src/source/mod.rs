@@ -2,6 +2,7 @@
 //!
 //! A full queue stops the threads, so that a slow index is felt at the log. Only this module names librdkafka.
 
+mod ends;
 mod file;
 mod kafka;
 
@@ -16,6 +17,8 @@ use lockstep_shared::coordinates::{Channel, Offset, Partition, TableId};
 use lockstep_shared::plan::Table;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
+
+pub use ends::Ends;
 
 use crate::record::RawRecord;
 
@@ -113,6 +116,7 @@ struct Reader {
     last: BTreeMap<Partition, RawRecord>,
     events: Sender<SourceEvent>,
     stop: Arc<AtomicBool>,
+    ends: Arc<Ends>,
 }
 
 impl Reader {
@@ -137,6 +141,7 @@ impl Reader {
 /// The reading threads.
 pub struct Sources {
     stop: Arc<AtomicBool>,
+    ends: Arc<Ends>,
     threads: Vec<JoinHandle<()>>,
     commits: BTreeMap<TableId, SyncSender<Vec<(Partition, Offset)>>>,
 }
@@ -148,7 +153,8 @@ impl Sources {
     /// Where an option is missing or wrong. That a server or file is not there is no error: it is waited for.
     pub fn start(tables: &[Table], reached: &Reached, events: Sender<SourceEvent>) -> Result<Self, SourceError> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut sources = Self { stop: stop.clone(), threads: Vec::new(), commits: BTreeMap::new() };
+        let mut sources =
+            Self { stop: stop.clone(), ends: Arc::new(Ends::default()), threads: Vec::new(), commits: BTreeMap::new() };
         for (number, table) in tables.iter().enumerate() {
             let id = TableId(number);
             let reader = Reader {
@@ -157,18 +163,46 @@ impl Sources {
                 last: of_table(id, &reached.last),
                 events: events.clone(),
                 stop: stop.clone(),
+                ends: sources.ends.clone(),
             };
             if table.option("connector") == Some("filesystem") {
                 let log = file::FileLog::of(table)?;
+                sources.watch(id, {
+                    let log = file::FileLog::of(table)?;
+                    move || Ok(log.ends())
+                });
                 sources.threads.push(std::thread::spawn(move || log.read(&reader)));
             } else {
                 let topic = kafka::Topic::of(table)?;
+                sources.watch(id, kafka::Topic::of(table)?.ends());
                 let (commits, requests) = sync_channel(COMMITS_QUEUED);
                 sources.commits.insert(id, commits);
                 sources.threads.push(std::thread::spawn(move || topic.read(&reader, &requests)));
             }
         }
         Ok(sources)
+    }
+
+    /// Asks a log for its ends now and then, on a thread that nobody waits for: it ends soon after the stop.
+    fn watch(&self, table: TableId, mut ask: impl FnMut() -> Result<ends::Found, SourceError> + Send + 'static) {
+        let (stop, ends) = (self.stop.clone(), self.ends.clone());
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                match ask() {
+                    Ok(found) => found
+                        .into_iter()
+                        .for_each(|(partition, offset)| ends.found(Channel { table, partition }, offset)),
+                    Err(error) => tracing::debug!("the end of the log is not known: {error}"),
+                }
+                std::thread::sleep(ends::ASK_AGAIN);
+            }
+        });
+    }
+
+    /// Where the logs end.
+    #[must_use]
+    pub fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     /// Tells Kafka's consumer group how far everything is done. For people and their tools: the positions that count are
