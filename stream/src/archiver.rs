@@ -13,6 +13,8 @@ use crate::commit::{Gathered, Work};
 
 /// Most records that wait for a commit; bounds memory.
 const RECORDS_IN_A_COMMIT: usize = 200_000;
+/// Bytes after which it does not wait for more, for records that are large.
+const BYTES_IN_A_COMMIT: usize = 64 * 1024 * 1024;
 
 /// The archive's writer.
 pub struct Archiver {
@@ -54,7 +56,7 @@ impl Archiver {
                 due = Instant::now() + self.max_delay;
             }
             self.gathered.add(work);
-            if self.gathered.records() >= RECORDS_IN_A_COMMIT {
+            if self.gathered.records() >= RECORDS_IN_A_COMMIT || self.gathered.size_bytes() >= BYTES_IN_A_COMMIT {
                 self.commit(&archived).await?;
             }
         }

@@ -24,6 +24,7 @@ pub struct Work {
 #[derive(Debug)]
 pub struct Gathered {
     tables: Vec<Waiting>,
+    size_bytes: usize,
     step: Option<Step>,
     uncertain_after: Option<Step>,
 }
@@ -50,7 +51,7 @@ impl Gathered {
     pub fn after(notes: &[Note]) -> Self {
         let waiting =
             |note: &Note| Waiting { records: Vec::new(), positions: note.positions.clone(), archived: note.step };
-        Self { tables: notes.iter().map(waiting).collect(), step: None, uncertain_after: None }
+        Self { tables: notes.iter().map(waiting).collect(), size_bytes: 0, step: None, uncertain_after: None }
     }
 
     /// Adds the step that follows.
@@ -59,6 +60,7 @@ impl Gathered {
             let waiting = &mut self.tables[table.0];
             // A table may be ahead of the others where a commit was cut short: it has this step already.
             if waiting.archived < work.step {
+                self.size_bytes += [&record.key, &record.value].into_iter().flatten().map(Vec::len).sum::<usize>();
                 waiting.records.push(record);
             }
         }
@@ -81,10 +83,17 @@ impl Gathered {
         self.tables.iter().map(|t| t.records.len()).sum()
     }
 
+    /// Bytes of their keys and values.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
     /// Everything that waits, as one commit. Each table gets a note, so that the least of their steps is what the archive
     /// as a whole has.
     pub fn commit(&mut self, acknowledged: Step) -> Option<Commit> {
         let step = self.step.take()?;
+        self.size_bytes = 0;
         let acknowledged = acknowledged.min(step);
         let uncertain_after = self.uncertain_after;
         let note = |table: &mut Waiting| {

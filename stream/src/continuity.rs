@@ -86,7 +86,7 @@ mod tests {
 
     fn pipeline() -> Pipeline {
         let table = |name: &str| Table { name: name.into(), columns: vec![], key: vec![], options: BTreeMap::new() };
-        Pipeline { text: String::new(), tables: vec![table("a"), table("b")], sinks: vec![], settings: BTreeMap::new() }
+        Pipeline { tables: vec![table("a"), table("b")], sinks: vec![], settings: BTreeMap::new(), text: String::new() }
     }
 
     fn note(step: Step, to: i64) -> Option<Note> {

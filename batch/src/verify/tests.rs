@@ -25,6 +25,7 @@ fn found(change: impl FnOnce(&mut Vec<Commit>, &mut Vec<Placed>)) -> Vec<String>
 #[test]
 fn a_sound_archive_has_no_fault_and_gaps_between_offsets_are_none() {
     assert_eq!(found(|_, _| {}), [""; 0]);
+    assert_eq!(found(|commits, _| commits.insert(0, Commit { note: Note::default(), records: Some(0) })), [""; 0]);
     let holes = found(|commits, places| {
         places.iter_mut().for_each(|p| p.place.offset.0 *= 10);
         commits.iter_mut().for_each(|c| c.note.positions.values_mut().for_each(|to| to.0 *= 10));

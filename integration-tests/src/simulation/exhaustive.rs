@@ -130,7 +130,6 @@ pub fn boundaries(calm: &Schedule) -> Vec<Boundary> {
 }
 
 /// Every order of so many records, each with a crash at every boundary: how many there are, and each by its number.
-#[must_use]
 pub fn all(shape: &Shape, records: usize) -> (u64, impl Fn(u64) -> Option<Schedule> + Sync) {
     let orders = orders(records);
     let boundaries = boundaries(&calm(shape, &orders[0]));

@@ -15,13 +15,14 @@ async fn killed(index_is_behind: Behind) -> Result<Option<Shop>> {
     let Some(servers) = containers::shared().await? else { return Ok(None) };
     let mut shop = Shop::on_servers(Text::Keyed, &servers.kafka, &servers.index, 2).await?;
     shop.set("lockstep.step.max-records", "25");
+    // The archive is written when the stream stops, which drops those steps from the journal; what is taken after that
+    // is journaled, written, and not archived.
+    shop.set("lockstep.archive.commit.max-delay", "1 h");
     let mut traffic = Traffic::new(7);
     traffic.burst(&mut shop, 150).await?;
     let mut stream = shop.start_live().await?;
-    shop.caught_up_and_archived().await?;
-    // From now on steps are journaled and written, and archived at the next start.
+    shop.caught_up().await?;
     stream.terminate(SOON).await?;
-    shop.set("lockstep.archive.commit.max-delay", "1 h");
     let mut stream = shop.start_live().await?;
     traffic.burst(&mut shop, 150).await?;
     if let Behind::Archive = index_is_behind {
@@ -162,17 +163,8 @@ async fn a_commit_that_a_power_cut_tore_is_set_aside_and_its_records_are_read_ag
 
 #[tokio::test]
 async fn a_commit_that_others_were_told_of_and_that_is_lost_is_a_gap_that_is_refused() -> Result<()> {
-    let Some(mut shop) = killed(Behind::Archive).await? else { return Ok(()) };
-    let mut stream = shop.start_live().await?;
-    shop.caught_up_and_archived().await?;
-    // A stop drops what is archived from the journal.
-    stream.terminate(SOON).await?;
-    shop.set("lockstep.archive.commit.max-delay", "1 h");
-    let mut stream = shop.start_live().await?;
-    let views = shop.generated("views", 9, 60)?;
-    shop.send("views", views).await?;
-    shop.caught_up().await?;
-    stream.kill().await?;
+    let Some(shop) = killed(Behind::Archive).await? else { return Ok(()) };
+    // The start's own commit, and the one before it, whose steps the journal has dropped.
     for (table, _) in TABLES {
         for path in commits(&shop, table)?.into_iter().rev().take(2) {
             std::fs::rename(&path, path.with_extension("lost"))?;

@@ -183,7 +183,15 @@ impl Archived {
         let range = &self.rows(&format!("SELECT MIN(ts) AS a, MAX(ts) AS b FROM orders WHERE {condition}"))?[0];
         let from = choice.from_ms.or(range[0].as_i64()).unwrap_or(0);
         let to = choice.to_ms.or(range[1].as_i64().map(|last| last + 1)).unwrap_or(0);
-        let lengths = [("second", 1_000), ("minute", 60_000), ("hour", HOUR_MS), ("day", 24 * HOUR_MS)];
+        let minutes = |n: i64| n * HOUR_MS / 60;
+        let lengths = [
+            ("second", 1_000),
+            ("minute", minutes(1)),
+            ("ten_minutes", minutes(10)),
+            ("hour", HOUR_MS),
+            ("six_hours", 6 * HOUR_MS),
+            ("day", 24 * HOUR_MS),
+        ];
         let fits = lengths.iter().find(|(_, length)| (to - from) / length < 120);
         let (interval, length) = *fits.context("no test has a longer range")?;
         // By the remainder: Polars divides by multiplying, which puts an order at a bucket's begin into the one before.

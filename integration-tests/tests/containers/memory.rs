@@ -14,17 +14,17 @@ use crate::shop::{SOON, Shop, Text};
 
 /// Records that wait in Kafka.
 const WAITING: usize = 300_000;
-/// Bytes of each, most of them in a column that no sink needs: half a gigabyte would be in memory without back-pressure,
-/// beside what each record costs as a row.
+/// Bytes of each, most of them in a column that no sink needs.
 const RECORD_BYTES: usize = 1_000;
 /// Records of a step here.
 const STEP_RECORDS: u64 = 1_000;
 /// Steps cut and not acknowledged (`STEPS_IN_FLIGHT`), twice a step's records that wait for the next one, and the step
 /// that is being cut.
 const STEPS_HELD: u64 = 32 + 2 + 1;
-/// The program itself, 16 MiB for each topic inside the Kafka client, 64 MiB of batches between source and core, the
-/// records of the steps held, twice (for index and archive), and 64 MiB of a commit that is gathered: 230 MiB, and room.
-const BOUND_MIB: u64 = 320;
+/// The program itself (80 MiB), 32 MiB inside the Kafka client, 64 MiB of batches between source and core, the records of
+/// the steps held as rows, documents and bulk bodies (100 MiB), and a commit's records as they came, as columns and as a
+/// file (100 MiB): 380 MiB, and room. Without back-pressure it would be more than a gigabyte.
+const BOUND_MIB: u64 = 450;
 
 /// The most memory that a process has had, in MiB.
 fn peak_mib(process: u32) -> Result<u64> {

@@ -103,10 +103,10 @@ async fn records(opened: Result<Option<TableArchive>, ArchiveError>) -> Result<V
 fn check(whole: &[ArchivedRecord], found: Result<Vec<ArchivedRecord>, String>, who: &str) -> Result<(), TestCaseError> {
     match found {
         Ok(records) => {
-            prop_assert!(whole.starts_with(&records) || whole.ends_with(&records), "{who} found {records:?}")
+            prop_assert!(whole.starts_with(&records) || whole.ends_with(&records), "{who} found {records:?}");
         }
         Err(error) => {
-            prop_assert!(error.contains("archive ") && error.contains("/t"), "{who} does not name the table: {error}")
+            prop_assert!(error.contains("archive ") && error.contains("/t"), "{who} does not name the table: {error}");
         }
     }
     Ok(())

@@ -158,7 +158,7 @@ fn moment(name: &'static str, text: &str) -> Result<i64, FilterError> {
     ms.filter(|ms| iso(*ms).is_some()).ok_or_else(|| FilterError::Moment { name, found: text.to_owned() })
 }
 
-/// The length of a time bucket. Buckets begin where seconds, minutes, hours and days begin in UTC, and weeks on Mondays.
+/// The length of a time bucket. Buckets begin at whole multiples of it since midnight (UTC), weeks on Mondays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interval {
@@ -166,8 +166,12 @@ pub enum Interval {
     Second,
     /// A minute.
     Minute,
+    /// Ten minutes.
+    TenMinutes,
     /// An hour.
     Hour,
+    /// Six hours.
+    SixHours,
     /// A day.
     Day,
     /// A week from Monday on.
@@ -180,7 +184,17 @@ pub enum Interval {
 
 impl Interval {
     /// From the shortest to the longest.
-    pub const ALL: [Self; 7] = [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
+    pub const ALL: [Self; 9] = [
+        Self::Second,
+        Self::Minute,
+        Self::TenMinutes,
+        Self::Hour,
+        Self::SixHours,
+        Self::Day,
+        Self::Week,
+        Self::Month,
+        Self::Year,
+    ];
 
     /// How long the shortest of its buckets is.
     #[must_use]
@@ -189,7 +203,9 @@ impl Interval {
         match self {
             Self::Second => 1_000,
             Self::Minute => 60_000,
+            Self::TenMinutes => 600_000,
             Self::Hour => 3_600_000,
+            Self::SixHours => 6 * 3_600_000,
             Self::Day => DAY_MS,
             Self::Week => 7 * DAY_MS,
             Self::Month => 28 * DAY_MS,
@@ -202,7 +218,9 @@ impl Interval {
         match self {
             Self::Second => ("fixed_interval", "1s"),
             Self::Minute => ("fixed_interval", "1m"),
+            Self::TenMinutes => ("fixed_interval", "10m"),
             Self::Hour => ("fixed_interval", "1h"),
+            Self::SixHours => ("fixed_interval", "6h"),
             Self::Day => ("fixed_interval", "1d"),
             Self::Week => ("calendar_interval", "week"),
             Self::Month => ("calendar_interval", "month"),
@@ -221,5 +239,40 @@ impl Interval {
         let begin = text::date_time(ms * MICROS_OF_A_MILLI);
         let next = begin.and_then(|at| at.checked_add_months(chrono::Months::new(months)));
         next.map_or(i64::MAX, |at| at.and_utc().timestamp_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(given: &[(&str, &str)]) -> Result<Filter, FilterError> {
+        Filter::parse(|name| given.iter().find(|(known, _)| *known == name).map(|(_, text)| (*text).to_owned()))
+    }
+
+    #[test]
+    fn moments_are_milliseconds_or_text_and_a_range_is_not_empty() {
+        let read = filter(&[("from", "1609459200000"), ("to", "2021-01-02T00:00:00Z"), ("state", "")]).unwrap();
+        assert_eq!(read.to_ms.unwrap() - read.from_ms.unwrap(), 86_400_000);
+        assert_eq!(read.criteria(), [Criterion::Time]);
+        let refused = |from, to| filter(&[("from", from), ("to", to)]).unwrap_err().to_string();
+        assert!(refused("soon", "").contains("'from' is 'soon'; write milliseconds"));
+        assert!(refused("9999999999999999", "").contains("'from' is '9999999999999999'"));
+        assert_eq!(refused("7", "7"), "'from' (7) is not before 'to' (7); the range of time is [from, to)");
+    }
+
+    #[test]
+    fn buckets_fit_the_range_and_follow_one_another() {
+        const HOUR_MS: i64 = 3_600_000;
+        let interval = |range_ms| Filter { from_ms: Some(0), to_ms: Some(range_ms), ..Filter::default() }.interval();
+        let ranges = [HOUR_MS / 60, HOUR_MS, 14 * HOUR_MS, 100 * HOUR_MS, 20 * 24 * HOUR_MS, 90 * 24 * HOUR_MS];
+        use Interval::{Day, Hour, Minute, Month, Second, SixHours, TenMinutes, Week, Year};
+        assert_eq!(ranges.map(interval), [Second, Minute, TenMinutes, Hour, SixHours, Day]);
+        let years = [2, 8, 100, 9_000].map(|years| interval(years * 365 * 24 * HOUR_MS));
+        assert_eq!(years, [Week, Month, Year, Year]);
+        let february = 1_612_137_600_000;
+        assert_eq!(Month.next(february), 1_614_556_800_000, "28 days in 2021");
+        assert_eq!(Year.next(1_609_459_200_000), 1_640_995_200_000);
+        assert_eq!(TenMinutes.next(0), 600_000);
     }
 }

@@ -269,9 +269,8 @@ fn flat(settings: &Json) -> Json {
     while let Some((path, value)) = open.pop() {
         match value {
             Json::Object(fields) => {
-                open.extend(fields.iter().map(|(name, value)| {
-                    (if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, value)
-                }))
+                let below = |name: &String| if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                open.extend(fields.iter().map(|(name, value)| (below(name), value)));
             }
             Json::Null => {}
             value => {

@@ -176,10 +176,9 @@ impl Reader<'_> {
         }
         let Some(mapped) = self.mapping.field(field) else { return Ok(none()) };
         // A whole number is never equal to one with a fraction.
-        if mapped.kind.is_number() && !matches!(mapped.kind, Kind::Float | Kind::Double) {
-            if value::number(value).is_some_and(|number| number.fract() != 0.0) {
-                return Ok(none());
-            }
+        let whole = mapped.kind.is_number() && !matches!(mapped.kind, Kind::Float | Kind::Double);
+        if whole && value::number(value).is_some_and(|number| number.fract() != 0.0) {
+            return Ok(none());
         }
         if mapped.kind == Kind::Date {
             // A day is all of its instants, as in Elasticsearch.

@@ -83,13 +83,6 @@ fn own_bits(schema: &Json) -> u64 {
     u64::from(crc32fast::hash(name.as_bytes())) << 32
 }
 
-/// What tells the random numbers of one schema from another's. Without it the n-th product of a catalogue and the product of
-/// the n-th order would be drawn by the same numbers, and early orders would be of known products more than later ones.
-fn own_bits(schema: &Json) -> u64 {
-    let name = format!("{}.{}", schema["namespace"], schema["name"]);
-    u64::from(crc32fast::hash(name.as_bytes())) << 32
-}
-
 impl Generator {
     /// Reads a schema.
     ///

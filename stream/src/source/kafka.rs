@@ -35,18 +35,17 @@ const ASK_END: Duration = Duration::from_secs(2);
 const DISCOVER: Duration = Duration::from_secs(10);
 /// How often a failure that the client repeats many times a second is logged.
 const WARN_AGAIN: Duration = Duration::from_secs(10);
-/// Largest record: 64 MiB, above any broker's usual limit.
-const MAX_RECORD_BYTES: &str = "67108864";
-
 /// What the result depends on, spelled out. `properties.*` of the table goes over these, except for the fixed ones.
-const DEFAULTS: [(&str, &str); 7] = [
+const DEFAULTS: [(&str, &str); 8] = [
     ("group.id", "lockstep"),
     ("isolation.level", "read_committed"),
     // The default of 1000 ms saws throughput wherever the queue is full for a moment.
     ("fetch.queue.backoff.ms", "2"),
-    ("fetch.message.max.bytes", MAX_RECORD_BYTES),
+    // A record that is larger than an answer comes alone, up to what may be received.
+    ("fetch.message.max.bytes", "4194304"),
+    ("fetch.max.bytes", "16777216"),
     ("receive.message.max.bytes", "134217728"),
-    // What waits inside the client, for each topic. Its own defaults are 64 MiB, and partitions share them.
+    // What waits inside the client, for each topic, beside one answer.
     ("queued.max.messages.kbytes", "16384"),
     ("queued.min.messages", "10000"),
 ];

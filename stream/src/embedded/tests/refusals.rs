@@ -5,10 +5,22 @@ use serde_json::{Value as Json, json};
 
 use super::Server;
 
-#[test]
-fn a_bad_request_is_answered_as_elasticsearch_answers_it() {
+type Case = (&'static str, &'static str, Json, u16, &'static str);
+
+/// Each request gets its status and its type of error.
+fn refused(table: &[Case]) {
     let server = Server::with(json!({"n": {"type": "long"}, "t": {"type": "keyword"}, "x": {"type": "text"}}));
-    let table = [
+    for (method, path, body, status, kind) in table {
+        let (found, answer) = server.call(method, path, body);
+        assert_eq!((found, &answer["error"]["type"]), (*status, &json!(kind)), "{method} {path} {body} gave {answer}");
+        assert_eq!(answer["status"], json!(status));
+        assert!(!answer["error"]["root_cause"][0]["reason"].as_str().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_bad_request_about_indexes_and_documents_is_answered_as_elasticsearch_answers_it() {
+    refused(&[
         ("GET", "/none/_search", json!({}), 404, "index_not_found_exception"),
         ("GET", "/none/_mapping", Json::Null, 404, "index_not_found_exception"),
         ("DELETE", "/none", Json::Null, 404, "index_not_found_exception"),
@@ -27,6 +39,12 @@ fn a_bad_request_is_answered_as_elasticsearch_answers_it() {
         ("PUT", "/i/_doc/1?version=1", json!({}), 400, "action_request_validation_exception"),
         ("PUT", "/i/_doc/1?version=x&version_type=external", json!({}), 400, "illegal_argument_exception"),
         ("POST", "/_bulk", json!({}), 400, "illegal_argument_exception"),
+    ]);
+}
+
+#[test]
+fn a_bad_search_is_answered_as_elasticsearch_answers_it() {
+    refused(&[
         ("GET", "/i/_search", json!({"query": {"nonsense": {}}}), 400, "parsing_exception"),
         ("GET", "/i/_search", json!({"query": {"term": {"n": "x"}}}), 400, "illegal_argument_exception"),
         ("GET", "/i/_search", json!({"query": {"range": {"n": {"gtee": 1}}}}), 400, "parsing_exception"),
@@ -72,13 +90,12 @@ fn a_bad_request_is_answered_as_elasticsearch_answers_it() {
             "invalid_alias_name_exception",
         ),
         ("DELETE", "/*", Json::Null, 400, "illegal_argument_exception"),
-    ];
-    for (method, path, body, status, kind) in table {
-        let (found, answer) = server.call(method, path, &body);
-        assert_eq!((found, &answer["error"]["type"]), (status, &json!(kind)), "{method} {path} {body} gave {answer}");
-        assert_eq!(answer["status"], json!(status));
-        assert!(!answer["error"]["root_cause"][0]["reason"].as_str().unwrap().is_empty());
-    }
+    ]);
+}
+
+#[test]
+fn a_body_that_is_no_json_and_a_wrong_method_are_told_so() {
+    let server = Server::with(json!({"n": {"type": "long"}}));
     let (status, text) = server.text("GET", "/i/_search", b"{\"query\":");
     assert_eq!((status, String::from_utf8_lossy(&text).contains("x_content_parse_exception")), (400, true));
     assert_eq!(server.call("DELETE", "/i/_search", &Json::Null).0, 405);

@@ -157,7 +157,7 @@ fn writes_and_searches_at_the_same_time_lose_nothing() {
                 for n in 0..40 {
                     let id = format!("{writer}-{n}");
                     assert_eq!(server.bulk(&[index(&id, 1), json!({"n": n})]), [201]);
-                    assert_eq!(server.ids(&json!({"query": {"ids": {"values": [id]}}})), [id.clone()]);
+                    assert_eq!(server.ids(&json!({"query": {"ids": {"values": [id]}}})).join(" "), id);
                 }
             });
         }
