@@ -102,8 +102,8 @@ async fn filters_and_the_range_of_time_choose_what_the_panels_show() -> Result<(
 
     browser.click(".filters .clear").await?;
     browser.until("location.search === ''", A_MOMENT).await?;
-    open(&browser, &shop, "/?from=2021-01-01T01:00&to=2021-01-01T03:00").await?;
-    let (from_ms, to_ms) = (Some(1_609_462_800_000), Some(1_609_470_000_000));
+    open(&browser, &shop, "/?from=2021-01-01T00:10&to=2021-01-01T00:40").await?;
+    let (from_ms, to_ms) = (Some(1_609_459_800_000), Some(1_609_461_600_000));
     panels_show(&browser, &shop, &Choice { from_ms, to_ms, ..Choice::default() }).await?;
 
     let last = Archived::of(&shop)

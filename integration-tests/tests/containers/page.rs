@@ -4,6 +4,8 @@ use anyhow::{Context as _, Result, bail};
 use lockstep_integration_tests::browser::Browser;
 use serde_json::{Value, json};
 
+use crate::shop::SOON;
+
 /// A figure as people read it.
 fn text(value: &Value, unit: &str) -> String {
     let (Some(number), false) = (value.as_f64(), value.is_null()) else { return "–".to_owned() };
@@ -79,6 +81,8 @@ pub async fn overflow(browser: &Browser) -> Result<i64> {
 pub async fn weight(browser: &Browser) -> Result<(u64, f64)> {
     let all = "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]";
     let bytes = browser.value(&format!("{all}.map(e => e.decodedBodySize).reduce((a, b) => a + b, 0)")).await?;
+    // The browser notes it a little after it has painted.
+    browser.until("performance.getEntriesByName('first-contentful-paint').length > 0", SOON).await?;
     let paint = browser.value("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null").await?;
     if paint == json!(null) {
         bail!("nothing was painted");

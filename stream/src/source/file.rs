@@ -113,13 +113,16 @@ impl FileLog {
                 let reason = format!("partition {partition} was read up to {offset} and is gone; {LOG_LOST}");
                 return Err(self.failed(&self.path, reason));
             }
-            for (partition, path) in there {
-                let channel = reader.channel(partition);
-                let tail = match tails.entry(partition) {
-                    Entry::Occupied(tail) => tail.into_mut(),
-                    Entry::Vacant(new) => new.insert(self.find(reader, partition, &path)?),
-                };
-                let records = self.batch(partition, &path, tail)?;
+            // All that are there are named before any of them is caught up.
+            for (partition, path) in &there {
+                if let Entry::Vacant(new) = tails.entry(*partition) {
+                    new.insert(self.find(reader, *partition, path)?);
+                }
+            }
+            for (partition, tail) in &mut tails {
+                let Some(path) = there.get(partition) else { continue };
+                let channel = reader.channel(*partition);
+                let records = self.batch(*partition, path, tail)?;
                 if let Some(last) = records.last() {
                     idle = false;
                     tail.last = Some(last.clone());
