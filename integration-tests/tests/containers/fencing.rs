@@ -51,7 +51,7 @@ fn on_another_machine(shop: &Shop) -> Result<()> {
 async fn move_users(shop: &mut Shop, place: &str) -> Result<()> {
     let moved = shop.generated("users", 1, 100)?.into_iter().map(|user| {
         let mut row: serde_json::Value = serde_json::from_slice(user.value.as_deref().unwrap_or_default())?;
-        row["state"] = json!(place);
+        row["first_name"] = json!(place);
         Ok(Record { value: Some(row.to_string().into_bytes()), ..user })
     });
     let moved = moved.collect::<Result<Vec<_>>>()?;
