@@ -152,8 +152,9 @@ fn iso(ms: i64) -> Option<String> {
 }
 
 fn moment(name: &'static str, text: &str) -> Result<i64, FilterError> {
-    let ms =
-        text.parse().ok().or_else(|| text::parse_timestamp(text).map(|micros| micros.div_euclid(MICROS_OF_A_MILLI)));
+    // A browser's field for date and time leaves the seconds out.
+    let written = || text::parse_timestamp(text).or_else(|| text::parse_timestamp(&format!("{text}:00")));
+    let ms = text.parse().ok().or_else(|| written().map(|micros| micros.div_euclid(MICROS_OF_A_MILLI)));
     // Only what can be written down again is a moment.
     ms.filter(|ms| iso(*ms).is_some()).ok_or_else(|| FilterError::Moment { name, found: text.to_owned() })
 }
