@@ -1,10 +1,11 @@
 //! Recomputes the join from the archive with Polars, compares every document of the index, and repairs what differs.
 //!
-//! `reconcile` reads the archive up to a cut, `recompute` gives the documents that should be, `diff` compares them with
+//! `reconcile` compares up to a cut (`cut`): `recompute` gives the documents that should be, `diff` compares them with
 //! the index's, `certificate` says what was found and done, and `kept` keeps that.
 //! `insights` asks the archive about the shop. `frame` and `expression` carry the plan over to Polars.
 
 pub mod certificate;
+mod cut;
 pub mod diff;
 mod expression;
 mod frame;

@@ -1,10 +1,6 @@
 //! One reconcile: cut, recompute, scan, compare, and repair where asked.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use lockstep_shared::archive::{Archive, Note};
+use lockstep_shared::archive::Note;
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::index::{
     Client, ClientConfig, IndexError, index_name,
@@ -15,14 +11,13 @@ use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::sql::settings::{SettingError, Settings};
 
 use crate::certificate::{Certificate, Repaired, SinkReport};
+use crate::cut::{self, Cut, acknowledged};
 use crate::diff::{self, Compared, Comparison, Difference};
 use crate::kept;
 use crate::recompute::{self, RecomputeError};
 
 /// Bulk bodies of a repair under way at a time.
 const PARALLEL_BODIES: usize = 2;
-/// How long the stream may take to say how far it is.
-const STATUS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether differences are repaired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +75,7 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
     if sinks.is_empty() {
         return Err(ReconcileError::NoIndex);
     }
-    // Asked before the archive is read: what the index has acknowledged by then is in it when it is scanned.
-    let acknowledged = acknowledged(&settings).await;
-    let (archived, notes) = archived(pipeline, &settings).await?;
-    let cut = acknowledged.map_or(archived, |acknowledged| acknowledged.min(archived));
+    let Cut { step: cut, notes } = cut::take(pipeline, &settings).await?;
     let mut reports = Vec::with_capacity(sinks.len());
     for sink in sinks {
         let client = Client::new(&ClientConfig::of_sink(sink)?)?;
@@ -106,37 +98,6 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
         tracing::warn!("the certificate is not kept in the archive's folder: {error}");
     }
     Ok(certificate)
-}
-
-/// The last step that every table's archive has, and what each notes.
-pub(crate) async fn archived(
-    pipeline: &Pipeline,
-    settings: &Settings,
-) -> Result<(Step, BTreeMap<String, Note>), RecomputeError> {
-    let archive = Archive::new(&settings.archive_path);
-    let mut notes = BTreeMap::new();
-    for table in &pipeline.tables {
-        let path = settings.archive_path.join(&table.name);
-        let missing = || RecomputeError::NoArchive { table: table.name.clone(), path };
-        let note = archive.open_existing(table).await?.ok_or_else(missing)?.last().cloned().unwrap_or_default();
-        notes.insert(table.name.clone(), note);
-    }
-    Ok((notes.values().map(|note| note.step).min().unwrap_or_default(), notes))
-}
-
-/// The last step whose documents the index has, as the running stream says; `None` where none runs, which must then have
-/// written all that is archived. A stream that fills another archive is somebody else's.
-async fn acknowledged(settings: &Settings) -> Option<Step> {
-    #[derive(serde::Deserialize)]
-    struct Status {
-        archive: PathBuf,
-        acknowledged: Step,
-    }
-    let client = reqwest::Client::builder().timeout(STATUS_PATIENCE).no_proxy().build().ok()?;
-    let answer = client.get(format!("http://{}/v1/status", settings.http_address)).send().await.ok()?;
-    let status = answer.json::<Status>().await.ok()?;
-    let is_ours = status.archive.canonicalize().ok()? == settings.archive_path.canonicalize().ok()?;
-    is_ours.then_some(status.acknowledged)
 }
 
 async fn expected(

@@ -67,7 +67,7 @@ impl From<ArchiveError> for InsightsError {
 /// Where the archive cannot be read, or the pipeline is not a shop's.
 pub async fn insights(pipeline: &Pipeline, cut: Option<Step>) -> Result<Insights, InsightsError> {
     let settings = Settings::of(pipeline)?;
-    let (archived, _) = crate::reconcile::archived(pipeline, &settings).await?;
+    let (archived, _) = crate::cut::archived(pipeline, &settings).await?;
     let cut = cut.map_or(archived, |cut| cut.min(archived));
     let files = recompute::files(pipeline, &settings.archive_path).await?;
     let pipeline = pipeline.clone();
