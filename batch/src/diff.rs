@@ -28,6 +28,8 @@ pub enum Difference {
         expected: Vec<Value>,
         /// The fields.
         fields: Vec<FieldDifference>,
+        /// What the index holds.
+        found: Found,
     },
     /// It should not be there.
     Extra {
@@ -82,7 +84,7 @@ impl<'a> Comparison<'a> {
         };
         match differences(&self.sink.columns, &expected, &found.source) {
             none if none.is_empty() => self.equal += 1,
-            fields => self.differences.push(Difference::Different { id, expected, fields }),
+            fields => self.differences.push(Difference::Different { id, expected, fields, found }),
         }
     }
 
