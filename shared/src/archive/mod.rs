@@ -8,6 +8,7 @@
 //! on top of the one that the writer saw last, or fails: see [`owner`].
 
 mod columns;
+pub mod compact;
 mod log;
 pub mod owner;
 mod table;
