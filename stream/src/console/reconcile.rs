@@ -14,15 +14,12 @@ use serde_json::Value as Json;
 
 use super::layout::{Column, Page, Refresh, card, command, empty, scrolled, step, table_head};
 use super::{Console, View, answer, format};
+use crate::certificate::{FOLDER, LARGEST_BYTES};
 
-/// The folder in the archive's.
-const FOLDER: &str = "certificates";
 /// Certificates shown, the last first.
 const SHOWN: usize = 60;
 /// Of these, so many are listed at once.
 const LISTED: usize = 12;
-/// Largest certificate that is read.
-const LARGEST_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A certificate, as far as this view reads it. What a later version adds is shown with the text.
 #[derive(Clone, Debug, Deserialize)]
