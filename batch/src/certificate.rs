@@ -8,6 +8,7 @@ mod page;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use lockstep_shared::archive::Note;
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::document::{FieldDifference, to_json};
 use lockstep_shared::index::delivery::Written;
@@ -15,6 +16,7 @@ use lockstep_shared::plan::Sink;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::cut::{Cut, Precision};
 use crate::diff::{Compared, Difference};
 use crate::repair::HeldBack;
 
@@ -68,10 +70,41 @@ pub struct Certificate {
     pub cut: Step,
     /// How long each phase took, in seconds.
     pub seconds: BTreeMap<&'static str, f64>,
+    /// How exactly the indexes were known at the cut.
+    pub precision: CutReport,
     /// The next offset of each partition of each table, as the archive then stood.
     pub positions: BTreeMap<String, BTreeMap<i32, i64>>,
     /// One for every sink with an index.
     pub sinks: Vec<SinkReport>,
+}
+
+/// How exactly the indexes were known at the cut.
+#[derive(Clone, Debug, Serialize)]
+pub struct CutReport {
+    /// Whether they were compared exactly as they were at the cut.
+    pub exact: bool,
+    /// How long the stream held its sinks for it, in milliseconds.
+    pub held_ms: Option<f64>,
+    /// Why it is not exact.
+    pub reason: Option<String>,
+}
+
+impl CutReport {
+    /// The report of a cut.
+    #[must_use]
+    pub fn of(precision: &Precision) -> Self {
+        match precision {
+            Precision::Exact(exact) => Self { exact: true, held_ms: Some(exact.held_ms), reason: None },
+            Precision::Around { reason } => Self { exact: false, held_ms: None, reason: Some(reason.clone()) },
+        }
+    }
+
+    fn text(&self) -> String {
+        match (&self.reason, self.held_ms) {
+            (Some(reason), _) => format!("the cut is not exact: {reason}\n"),
+            (None, held) => format!("an exact cut; the stream's sinks were held for {:.0} ms\n", held.unwrap_or(0.0)),
+        }
+    }
 }
 
 /// What was found in one index.
@@ -152,15 +185,19 @@ impl Repaired {
 impl Certificate {
     /// A certificate of now over what was found and done.
     #[must_use]
-    pub fn new(
-        cut: Step,
-        positions: BTreeMap<String, BTreeMap<i32, i64>>,
-        sinks: Vec<SinkReport>,
-        seconds: BTreeMap<&'static str, f64>,
-    ) -> Self {
-        let verdict = verdict(&sinks);
-        let made_at = chrono::Utc::now().to_rfc3339();
-        Self { schema: SCHEMA, made_at, verdict, mode: Mode::Full, cut, seconds, positions, sinks }
+    pub fn new(cut: &Cut, sinks: Vec<SinkReport>, seconds: BTreeMap<&'static str, f64>) -> Self {
+        let of = |note: &Note| note.positions.iter().map(|(partition, offset)| (partition.0, offset.0)).collect();
+        Self {
+            schema: SCHEMA,
+            made_at: chrono::Utc::now().to_rfc3339(),
+            verdict: verdict(&sinks),
+            mode: Mode::Full,
+            cut: cut.step,
+            precision: CutReport::of(&cut.precision),
+            seconds,
+            positions: cut.notes.iter().map(|(table, note)| (table.clone(), of(note))).collect(),
+            sinks,
+        }
     }
 
     /// True where nothing differs, or everything that did is repaired.
@@ -178,7 +215,7 @@ impl Certificate {
     /// The report for people.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut out = String::new();
+        let mut out = self.precision.text();
         for sink in &self.sinks {
             let written = sink.write(self.cut, &mut out);
             assert!(written.is_ok(), "writing into memory does not fail");

@@ -57,10 +57,20 @@ impl Difference {
     }
 }
 
+/// What becomes of documents that a step after the cut has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Younger {
+    /// They are left out: the stream has gone on since.
+    LeftOut,
+    /// There can be none, so they are compared like all others.
+    Judged,
+}
+
 /// A comparison under way: documents of the index are taken one by one, in any order.
 pub struct Comparison<'a> {
     sink: &'a Sink,
     cut: Step,
+    younger_are: Younger,
     expected: Documents,
     differences: Vec<Difference>,
     equal: u64,
@@ -84,8 +94,8 @@ pub struct Compared {
 impl<'a> Comparison<'a> {
     /// Begins with what should be after the cut.
     #[must_use]
-    pub fn new(sink: &'a Sink, cut: Step, expected: Documents) -> Self {
-        Self { sink, cut, expected, differences: Vec::new(), equal: 0, younger: 0, found: 0 }
+    pub fn new(sink: &'a Sink, cut: Step, younger_are: Younger, expected: Documents) -> Self {
+        Self { sink, cut, younger_are, expected, differences: Vec::new(), equal: 0, younger: 0, found: 0 }
     }
 
     /// Takes a document of the index.
@@ -93,7 +103,7 @@ impl<'a> Comparison<'a> {
         self.found += 1;
         let id = DocumentId(found.id.as_str().into());
         let expected = self.expected.remove(&id);
-        if found.version.step() > self.cut {
+        if found.version.step() > self.cut && self.younger_are == Younger::LeftOut {
             self.younger += 1;
             return;
         }

@@ -152,13 +152,17 @@ mod tests {
 
     use lockstep_shared::coordinates::Step;
 
+    use crate::cut::{Cut, Precision};
+
     use super::*;
 
     const KEPT: usize = 5;
 
     fn certificate(n: usize) -> Certificate {
         let made_at = format!("2026-11-24T{:02}:{:02}:00.5+00:00", n / 60, n % 60);
-        Certificate { made_at, ..Certificate::new(Step(1), BTreeMap::new(), Vec::new(), BTreeMap::new()) }
+        let precision = Precision::Around { reason: "a test".into() };
+        let cut = Cut { step: Step(1), notes: BTreeMap::new(), precision };
+        Certificate { made_at, ..Certificate::new(&cut, Vec::new(), BTreeMap::new()) }
     }
 
     #[test]

@@ -15,7 +15,6 @@ mod names;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use lockstep_shared::archive::Note;
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::document::write_json;
 use lockstep_shared::index::{Action, Client, ClientConfig, IndexError, Operation, index_name};
@@ -23,7 +22,7 @@ use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::sql::settings::{SettingError, Settings};
 
 use crate::certificate::{Certificate, Repaired, SinkReport};
-use crate::cut;
+use crate::cut::{self, Cut};
 use crate::diff::Compared;
 use crate::fence::{self, FenceError};
 use crate::recompute::RecomputeError;
@@ -217,7 +216,7 @@ pub async fn rebuild(pipeline: &Pipeline, options: &Options) -> Result<Rebuilt, 
         (Behind::Alias(old), _) => Some(old),
         (Behind::OwnName | Behind::Nothing, _) => None,
     };
-    let certificate = certificate(&named, cut, &compared, seconds).await?;
+    let certificate = certificate(&named, &cut, &compared, seconds);
     Ok(Rebuilt { sink: sink.name.clone(), name: name.to_owned(), index, kept, written, after_swap, certificate })
 }
 
@@ -289,37 +288,35 @@ async fn fill(new: &Target<'_>, client: &Client) -> Result<Repaired, RebuildErro
 
 /// Writes what the stream wrote into the old index before the swap, until nothing differs; the last comparison, and what was
 /// written.
-async fn follow(named: &Target<'_>, client: &Client) -> Result<(Step, Compared, Repaired), RebuildError> {
+async fn follow(named: &Target<'_>, client: &Client) -> Result<(Cut, Compared, Repaired), RebuildError> {
     let mut repaired = Repaired::default();
     let mut round = 0;
     loop {
-        let cut = fence::pass(named.pipeline, named.settings).await?;
-        let compared = compare(named, cut, client).await?;
+        fence::pass(named.pipeline, named.settings).await?;
+        let cut = cut::take(named.pipeline, named.settings).await?;
+        let compared = compare(named, &cut, client).await?;
         round += 1;
         if compared.differences.is_empty() || round > ROUNDS_AFTER {
             return Ok((cut, compared, repaired));
         }
-        let more = execute(named, client, plan(named.sink, cut, &compared.differences)).await?;
+        let more = execute(named, client, plan(named.sink, cut.step, &compared.differences)).await?;
         repaired.done += more.done;
         repaired.overtaken += more.overtaken;
         repaired.refused = more.refused;
     }
 }
 
-async fn certificate(
+fn certificate(
     named: &Target<'_>,
-    cut: Step,
+    cut: &Cut,
     compared: &Compared,
     seconds: BTreeMap<&'static str, f64>,
-) -> Result<Certificate, RebuildError> {
+) -> Certificate {
     const SAMPLES: usize = 5;
-    let (_, notes) = cut::archived(named.pipeline, named.settings).await?;
-    let positions = |note: &Note| note.positions.iter().map(|(partition, offset)| (partition.0, offset.0)).collect();
-    let positions = notes.iter().map(|(table, note)| (table.clone(), positions(note))).collect();
     let report = SinkReport::new(named.sink, named.index, compared, SAMPLES);
-    let certificate = Certificate::new(cut, positions, vec![report], seconds);
+    let certificate = Certificate::new(cut, vec![report], seconds);
     if let Err(error) = kept::keep(&certificate, &named.settings.archive_path, named.settings.certificates_keep) {
         tracing::warn!("the certificate is not kept in the archive's folder: {error}");
     }
-    Ok(certificate)
+    certificate
 }

@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lockstep_shared::archive::Note;
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::index::{
     Client, ClientConfig, IndexError, index_name,
-    scan::{Reading, scan},
+    scan::{Moment, Reading, scan},
 };
 use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::sql::settings::{Percent, SettingError, Settings};
 
 use crate::certificate::{Certificate, SinkReport};
 use crate::cut::{self, Cut, acknowledged};
-use crate::diff::{Compared, Comparison, Difference};
+use crate::diff::{Compared, Comparison, Difference, Younger};
 use crate::plan_file::{self, PlanError};
 use crate::recompute::RecomputeError;
 use crate::repair::execute::{RepairError, Target, execute, expected};
@@ -106,26 +105,24 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
     let mut phase = |name: &'static str| {
         seconds.insert(name, std::mem::replace(&mut began, Instant::now()).elapsed().as_secs_f64());
     };
-    let Cut { step: cut, notes } = cut::take(pipeline, &settings).await?;
+    let cut = cut::take(pipeline, &settings).await?;
     phase("cut");
     let mut judged = Vec::with_capacity(sinks.len());
     for sink in sinks {
         let (target, client) = (Target::of(pipeline, &settings, sink), Client::new(&ClientConfig::of_sink(sink)?)?);
-        let compared = compare(&target, cut, &client).await?;
+        let compared = compare(&target, &cut, &client).await?;
         let report = SinkReport::new(sink, index_name(sink), &compared, options.sample);
         judged.push(Judged { target, client, compared, report });
     }
     phase("compare");
     match &options.repair {
         Repair::ReportOnly => {}
-        Repair::Plan(path) => plan_file::write(path, pipeline, &settings, cut, &judged).await?,
-        Repair::Repair(limit) => repair(cut, Limit(limit.unwrap_or(settings.repair_limit)), &mut judged).await?,
+        Repair::Plan(path) => plan_file::write(path, pipeline, &settings, cut.step, &judged).await?,
+        Repair::Repair(limit) => repair(cut.step, Limit(limit.unwrap_or(settings.repair_limit)), &mut judged).await?,
     }
     phase("repair");
-    let positions = |note: &Note| note.positions.iter().map(|(partition, offset)| (partition.0, offset.0)).collect();
-    let positions = notes.iter().map(|(table, note)| (table.clone(), positions(note))).collect();
     let reports = judged.into_iter().map(|judged| judged.report).collect();
-    let certificate = Certificate::new(cut, positions, reports, seconds);
+    let certificate = Certificate::new(&cut, reports, seconds);
     // Whoever may only read the archive gets the certificate all the same.
     if let Err(error) = kept::keep(&certificate, &settings.archive_path, settings.certificates_keep) {
         tracing::warn!("the certificate is not kept in the archive's folder: {error}");
@@ -149,23 +146,30 @@ async fn repair(cut: Step, limit: Limit, judged: &mut [Judged<'_>]) -> Result<()
     Ok(())
 }
 
-/// Compares an index that a stream may write with what it should be after the cut.
+/// Compares a sink's index with what it should be after the cut.
 ///
 /// # Errors
 /// Where the archive or the index cannot be read.
-pub async fn compare(target: &Target<'_>, cut: Step, client: &Client) -> Result<Compared, ReconcileError> {
-    let mut compared = compare_still(target, cut, client).await?;
-    leave_out_deleted_since(target, cut, &mut compared).await?;
+pub async fn compare(target: &Target<'_>, cut: &Cut, client: &Client) -> Result<Compared, ReconcileError> {
+    let point_in_time = cut.point_in_time(target.sink, target.index);
+    let younger = if point_in_time.is_some() { Younger::Judged } else { Younger::LeftOut };
+    let moment = point_in_time.map_or(Moment::Now, Moment::PointInTime);
+    let mut comparison = Comparison::new(target.sink, cut.step, younger, expected(target, cut.step).await?);
+    scan(client, target.index, moment, Reading::Whole, |found| comparison.take(found)).await?;
+    let mut compared = comparison.finish();
+    if younger == Younger::LeftOut {
+        leave_out_deleted_since(target, cut.step, &mut compared).await?;
+    }
     Ok(compared)
 }
 
-/// Compares an index that nobody else writes with what it should be after the cut.
+/// Compares an index that nobody else writes with what it should be after a step.
 ///
 /// # Errors
 /// Where the archive or the index cannot be read.
 pub async fn compare_still(target: &Target<'_>, cut: Step, client: &Client) -> Result<Compared, ReconcileError> {
-    let mut comparison = Comparison::new(target.sink, cut, expected(target, cut).await?);
-    scan(client, target.index, Reading::Whole, |found| comparison.take(found)).await?;
+    let mut comparison = Comparison::new(target.sink, cut, Younger::Judged, expected(target, cut).await?);
+    scan(client, target.index, Moment::Now, Reading::Whole, |found| comparison.take(found)).await?;
     Ok(comparison.finish())
 }
 

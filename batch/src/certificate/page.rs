@@ -35,6 +35,7 @@ pub(super) fn page(certificate: &Certificate) -> String {
             body {
                 h1 { "Lockstep certificate: " span.(class) { (verdict.text()) } }
                 p.quiet { "Everything up to step " (cut) ", every field of every document; made at " (made_at) }
+                p.quiet { (certificate.precision.text()) }
                 @for sink in &certificate.sinks { (report(sink)) }
                 (positions(certificate))
                 (durations(certificate))

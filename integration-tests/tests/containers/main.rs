@@ -17,6 +17,7 @@ mod schema;
 mod schedules;
 mod faults;
 mod crashes;
+mod cuts;
 mod outages;
 mod disks;
 mod fencing;
