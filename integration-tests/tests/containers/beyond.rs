@@ -1,17 +1,11 @@
 //! A document at a version that no step justifies: no write of ours beats it until it is repaired, and then every one does.
 
 use anyhow::{Context as _, Result, ensure};
-use lockstep_batch::repair::execute::{Target, execute};
-use lockstep_batch::repair::{Fault, Seen, stages};
 use lockstep_integration_tests::containers;
-use lockstep_integration_tests::index::{Document, Write};
+use lockstep_integration_tests::index::Write;
 use lockstep_shared::coordinates::Step;
-use lockstep_shared::identity::DocumentId;
-use lockstep_shared::index::scan::lookup;
-use lockstep_shared::index::{Client, ClientConfig};
-use lockstep_shared::sql::settings::Settings;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::shop::{SOON, Shop, TABLES, Text};
 
@@ -39,12 +33,18 @@ async fn poison_and_repair(shop: &mut Shop) -> Result<()> {
     let verdicts = shop.index().bulk(shop.index_name(), &[write(&poisoned.id), write(foreign)]).await?;
     ensure!(verdicts.iter().all(|verdict| verdict.error.is_none()), "{verdicts:?}");
 
-    repair(shop, cut, &poisoned, foreign).await?;
+    for (options, code) in [(&[][..], 3), (&["--repair"], 0)] {
+        let certificate = shop.reconcile(options, code).await?;
+        let sink = &certificate["sinks"][0];
+        ensure!([&sink["missing"], &sink["different"], &sink["extra"]] == [0, 1, 1], "{certificate:#}");
+        let repaired = (&sink["repair"]["done"], &sink["repair"]["overtaken"]);
+        ensure!(options.is_empty() || repaired == (&json!(2), &json!(0)), "{certificate:#}");
+    }
     shop.assert_index_is_as_expected().await?;
     // Deletes are remembered again, and a later step's write wins over what was repaired and what was deleted.
     let settings = shop.index().call(Method::GET, &format!("/{}/_settings", shop.index_name()), None).await?;
     ensure!(settings.to_string().contains("\"gc_deletes\":\"1h\""), "{settings}");
-    let next = cut.next().next().version().0;
+    let next = cut.next().version().0;
     for (id, version, status) in
         [(foreign, cut.version().0, 409), (foreign, next, 201), (poisoned.id.as_str(), next, 200)]
     {
@@ -58,24 +58,6 @@ async fn poison_and_repair(shop: &mut Shop) -> Result<()> {
     shop.assert_index_is_as_expected().await?;
     shop.reconcile(&[], 0).await?;
     stream.terminate(SOON).await
-}
-
-async fn repair(shop: &Shop, cut: Step, poisoned: &Document, foreign: &str) -> Result<()> {
-    let pipeline = shop.pipeline()?;
-    let settings = Settings::of(&pipeline)?;
-    let sink = pipeline.sinks.iter().find(|sink| sink.name == "product_dashboard").context("the sink")?;
-    let client = Client::new(&ClientConfig::of_sink(sink)?)?;
-    let found = lookup(&client, shop.index_name(), &[&poisoned.id, foreign]).await?;
-    let fault = |id: &str, document: Option<&Value>| Fault {
-        id: DocumentId(id.into()),
-        seen: found.get(id).map(Seen::of),
-        document: document.map(|document| document.to_string().into_bytes()),
-    };
-    let faults = vec![fault(&poisoned.id, Some(&poisoned.source)), fault(foreign, None)];
-    ensure!(faults.iter().all(|fault| fault.seen.is_some()), "{faults:?}");
-    let repaired = execute(&Target::of(&pipeline, &settings, sink), &client, stages(cut, faults)).await?;
-    ensure!((repaired.done, repaired.overtaken) == (2, 0) && repaired.refused.is_empty(), "{repaired:?}");
-    Ok(())
 }
 
 #[tokio::test]

@@ -171,7 +171,7 @@ impl TableArchive {
     fn all_are_there(&self, removes: &[Remove]) -> Result<(), ArchiveError> {
         let current: HashSet<PathBuf> = self.files()?.into_iter().collect();
         let gone = removes.iter().find(|remove| !current.contains(&self.path.join(&remove.path)));
-        gone.map_or(Ok(()), |_| Err(ArchiveError::Contended { path: self.path.clone() }))
+        gone.map_or(Ok(()), |_| Err(ArchiveError::Replaced { path: self.path.clone() }))
     }
 }
 

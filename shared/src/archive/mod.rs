@@ -100,6 +100,12 @@ pub enum ArchiveError {
         /// The table's folder.
         path: PathBuf,
     },
+    /// The files of a compaction are no longer the table's.
+    #[error("archive {path}: another compaction has replaced the same files meanwhile; nothing was changed")]
+    Replaced {
+        /// The table's folder.
+        path: PathBuf,
+    },
     /// The archive was written for other columns.
     #[error(
         "archive {path} has the columns {found}, the pipeline declares {expected}; use another lockstep.archive.path for another schema"

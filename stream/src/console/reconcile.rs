@@ -48,6 +48,7 @@ struct Report {
     extra: u64,
     samples: Vec<Sample>,
     repair: Option<Repair>,
+    held_back: Option<Json>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -297,7 +298,7 @@ fn by_index(reports: &[Report]) -> Markup {
                             @if report.index != report.sink { span.quiet { (report.index) } }
                         }
                         @for number in numbers(report) { td.number { (format::count(number as i64)) } }
-                        td { (repair(report.repair.as_ref())) }
+                        td { (repair(report)) }
                     }
                 }
             }
@@ -305,9 +306,10 @@ fn by_index(reports: &[Report]) -> Markup {
     }
 }
 
-fn repair(repair: Option<&Repair>) -> Markup {
+fn repair(report: &Report) -> Markup {
     html! {
-        @match repair {
+        @match &report.repair {
+            None if report.held_back.is_some() => span.bad { "more than the limit: nothing done" },
             None => span.quiet { "not asked for" },
             Some(Repair { done, overtaken, refused }) => {
                 (format::count(*done as i64)) " done, " (format::count(*overtaken as i64)) " overtaken, "
