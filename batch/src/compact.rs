@@ -48,7 +48,7 @@ pub async fn compact(
     for table in &pipeline.tables {
         let Some(mut open) = archive.open_existing(table).await? else { continue };
         let compacted = open.compact(TARGET_BYTES).await?;
-        let removed = open.remove_replaced(remove_after)?;
+        let removed = open.remove_replaced(remove_after).await?;
         done.insert(table.name.clone(), TableCompacted { compacted, removed });
     }
     Ok(done)

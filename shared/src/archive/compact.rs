@@ -58,7 +58,7 @@ impl TableArchive {
     /// # Errors
     /// Where a file cannot be read or written, or the commit does not succeed; then nothing has changed.
     pub async fn compact(&mut self, target_bytes: u64) -> Result<Compacted, ArchiveError> {
-        self.remove_unfinished()?;
+        self.delta.update_state().await.map_err(failed(&self.path, "read its state"))?;
         let all = self.small_files(u64::MAX)?.len();
         let mut compacted = Compacted { files_before: all, files_after: all, ..Compacted::default() };
         for group in grouped(self.small_files(target_bytes / 2)?, target_bytes) {
@@ -72,38 +72,43 @@ impl TableArchive {
         Ok(compacted)
     }
 
-    /// Removes the files that compactions have replaced longer ago than this; how many.
+    /// Removes the files that compactions have replaced, and those that a killed one has left without a commit, where that was
+    /// longer ago than this; how many.
     ///
     /// # Errors
     /// Where the log cannot be read, or a file cannot be removed.
-    pub fn remove_replaced(&self, longer_ago: Duration) -> Result<u64, ArchiveError> {
+    pub async fn remove_replaced(&mut self, longer_ago: Duration) -> Result<u64, ArchiveError> {
+        // Listed before the log is read: what is committed in between is named by it.
+        let unfinished = self.compacted_before(longer_ago)?;
+        self.delta.update_state().await.map_err(failed(&self.path, "read its state"))?;
         let current: HashSet<PathBuf> = self.files()?.into_iter().collect();
+        let removed = log::removed(&self.path).map_err(on_disk(&self.path))?;
+        let removed: Vec<(PathBuf, i64)> = removed.into_iter().map(|(name, at)| (self.path.join(name), at)).collect();
         let longer_ago_ms = i64::try_from(longer_ago.as_millis()).unwrap_or(i64::MAX);
         let before_ms = chrono::Utc::now().timestamp_millis().saturating_sub(longer_ago_ms);
+        let replaced = removed.iter().filter(|(_, at_ms)| *at_ms <= before_ms).map(|(path, _)| path.clone());
+        let is_removed = |path: &PathBuf| removed.iter().any(|(other, _)| other == path);
+        let unfinished = unfinished.into_iter().filter(|path| !is_removed(path));
         let mut count = 0;
-        for (name, at_ms) in log::removed(&self.path).map_err(on_disk(&self.path))? {
-            let path = self.path.join(name);
-            if at_ms <= before_ms && !current.contains(&path) && path.is_file() {
-                std::fs::remove_file(&path).map_err(on_disk(&path))?;
-                count += 1;
-            }
+        for path in replaced.chain(unfinished).filter(|path| !current.contains(path) && path.is_file()) {
+            std::fs::remove_file(&path).map_err(on_disk(&path))?;
+            count += 1;
         }
         Ok(count)
     }
 
-    /// What a compaction that was killed has left: no commit has ever named it.
-    fn remove_unfinished(&self) -> Result<(), ArchiveError> {
-        let mut named: HashSet<PathBuf> = self.files()?.into_iter().collect();
-        let removed = log::removed(&self.path).map_err(on_disk(&self.path))?;
-        named.extend(removed.into_iter().map(|(name, _)| self.path.join(name)));
+    /// The files of compactions that were written last longer ago than this.
+    fn compacted_before(&self, longer_ago: Duration) -> Result<Vec<PathBuf>, ArchiveError> {
+        let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.path).map_err(on_disk(&self.path))? {
-            let path = entry.map_err(on_disk(&self.path))?.path();
-            let is_ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
-            if is_ours && !named.contains(&path) {
-                std::fs::remove_file(&path).map_err(on_disk(&path))?;
+            let entry = entry.map_err(on_disk(&self.path))?;
+            let written = entry.metadata().and_then(|metadata| metadata.modified()).map_err(on_disk(&entry.path()))?;
+            let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+            if is_ours && written.elapsed().is_ok_and(|age| age >= longer_ago) {
+                found.push(entry.path());
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// The files below a size, oldest first.
@@ -136,7 +141,7 @@ impl TableArchive {
         Ok((add, written.records))
     }
 
-    async fn replace(&mut self, removes: Vec<Remove>, add: Add) -> Result<(), ArchiveError> {
+    pub(super) async fn replace(&mut self, removes: Vec<Remove>, add: Add) -> Result<(), ArchiveError> {
         for _ in 0..ATTEMPTS {
             let mut actions: Vec<Action> = vec![Action::Add(add.clone())];
             actions.extend(removes.iter().cloned().map(Action::Remove));
@@ -237,4 +242,14 @@ fn write_merged(path: &Path, group: &[Small]) -> Result<WrittenFile, ArchiveErro
         return Err(parquet(path, ParquetError::General(reason)));
     }
     Ok(WrittenFile { size_bytes, records })
+}
+
+#[cfg(test)]
+impl TableArchive {
+    /// What a compaction of all files is about to commit.
+    pub(super) fn merged_all(&self) -> Result<(Add, Vec<Remove>), ArchiveError> {
+        let group = self.small_files(u64::MAX)?;
+        let (add, _) = self.merge(&group)?;
+        Ok((add, group.into_iter().map(|small| small.remove).collect()))
+    }
 }

@@ -67,7 +67,7 @@ impl Catalog {
         if directory.join(OLD_FILE).exists() {
             return Err(io::Error::other(format!(
                 "{} is of an older version; delete the folder, start again, and let lockstep-batch reconcile --repair \
-                 write the documents anew",
+                 --repair-limit 100% write the documents anew",
                 directory.join(OLD_FILE).display()
             )));
         }
