@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep};
 use crate::shop::{SOON, Shop, TABLES, Text};
 use crate::traffic::{Traffic, seed};
 
-/// Reconciles of a run.
-const CUTS: usize = 50;
+/// Reconciles of a run; a soak has more.
+const CUTS: usize = 20;
 /// Pause between two bursts of the load.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Views of a burst; of the other tables there is one record, which touches every document that it is joined to.
