@@ -13,6 +13,7 @@ pub mod index;
 pub mod process;
 pub mod witness;
 pub mod reconcile;
+pub mod repair;
 pub mod shrink;
 pub mod exhaustive;
 pub mod recompute;
