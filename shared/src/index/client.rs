@@ -34,6 +34,12 @@ pub enum IndexError {
         /// What it said, and what to do.
         reason: String,
     },
+    /// A point in time is gone.
+    #[error("the point in time at {hosts} has expired; start again: what was read is kept")]
+    Expired {
+        /// Who was asked.
+        hosts: String,
+    },
     /// The live mapping cannot hold the sink's documents.
     #[error("index {index} cannot hold the documents: {}; delete it, or write to another index", differences.join("; "))]
     Mapping {
@@ -148,7 +154,7 @@ impl Client {
         let answer = answer.map_err(|e| unavailable(with_causes(&e)))?;
         let status = answer.status_code().as_u16();
         let body = answer.bytes().await.map_err(|e| unavailable(with_causes(&e)))?;
-        Ok(Answer { status, body: body.to_vec() })
+        Ok(Answer { status, body: body.into() })
     }
 
     /// Sends one request whose answer must be a success, and reads it as JSON.
@@ -164,7 +170,7 @@ impl Client {
         })
     }
 
-    fn expect_success(&self, answer: &Answer) -> Result<(), IndexError> {
+    pub(super) fn expect_success(&self, answer: &Answer) -> Result<(), IndexError> {
         let hosts = self.hosts.clone();
         let reason = || format!("status {}, {}", answer.status, verdict::explain(&verdict::error_of(&answer.body)));
         match answer.status {
@@ -178,8 +184,15 @@ impl Client {
         }
     }
 
+    /// Where the server is.
+    #[must_use]
+    pub fn hosts(&self) -> &str {
+        &self.hosts
+    }
+
     /// An error of this connection that says "stop".
-    pub(super) fn refused(&self, reason: String) -> IndexError {
+    #[must_use]
+    pub fn refused(&self, reason: String) -> IndexError {
         IndexError::Refused { hosts: self.hosts.clone(), reason }
     }
 

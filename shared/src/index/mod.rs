@@ -1,12 +1,13 @@
 //! The index: what is said to Elasticsearch (7, 8, 9) and OpenSearch, and what their answers mean.
 //!
 //! One request builder ([`bulk`]) and one verdict table ([`verdict`]) serve every server; both are pure, and so are
-//! [`delivery`] and [`mapping`]. [`client`], [`writer`] and [`scan`] speak to the server.
+//! [`delivery`] and [`mapping`]. [`client`], [`writer`], [`moment`] and [`scan`] speak to the server.
 
 pub mod bulk;
 pub mod client;
 pub mod delivery;
 pub mod mapping;
+pub mod moment;
 pub mod scan;
 pub mod verdict;
 pub mod writer;

@@ -17,7 +17,7 @@ pub struct Setting {
 }
 
 /// Every setting.
-pub const SETTINGS: [Setting; 8] = [
+pub const SETTINGS: [Setting; 9] = [
     Setting {
         name: "lockstep.archive.path",
         default: "lockstep/archive",
@@ -54,6 +54,11 @@ pub const SETTINGS: [Setting; 8] = [
         default: "30 s",
         meaning: "how long a stop waits for what is under way",
     },
+    Setting {
+        name: "lockstep.reconcile.memory",
+        default: "2 GiB",
+        meaning: "most memory for what a reconcile notes of documents; more is done in parts, from files",
+    },
 ];
 
 /// The settings of a pipeline, read.
@@ -75,6 +80,8 @@ pub struct Settings {
     pub archive_commit_max_delay: Duration,
     /// `lockstep.shutdown.timeout`.
     pub shutdown_timeout: Duration,
+    /// `lockstep.reconcile.memory`.
+    pub reconcile_memory_bytes: u64,
 }
 
 /// A setting whose value cannot be read.
@@ -121,6 +128,11 @@ impl Settings {
             },
             archive_commit_max_delay: duration("lockstep.archive.commit.max-delay")?,
             shutdown_timeout: duration("lockstep.shutdown.timeout")?,
+            reconcile_memory_bytes: {
+                let (name, value) = ("lockstep.reconcile.memory", given("lockstep.reconcile.memory"));
+                let wanted = "size; write a number and KiB, MiB or GiB";
+                size_bytes(&value).ok_or(SettingError { name, value, wanted })?
+            },
         })
     }
 }
@@ -128,6 +140,19 @@ impl Settings {
 fn address(name: &'static str, value: String) -> Result<String, SettingError> {
     let is = value.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     if is { Ok(value) } else { Err(SettingError { name, value, wanted: "address; write host:port" }) }
+}
+
+/// `512 MiB`, `2GiB`. Never zero.
+fn size_bytes(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok().filter(|n| *n > 0)?;
+    let unit_bytes = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "kib" | "kb" | "k" => 1 << 10,
+        "mib" | "mb" | "m" => 1 << 20,
+        "gib" | "gb" | "g" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(unit_bytes)
 }
 
 /// Flink's spelling: `200 ms`, `5s`, `1 min`. Never zero.
