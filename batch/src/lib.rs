@@ -13,5 +13,7 @@ pub mod kept;
 pub mod reconcile;
 pub mod recompute;
 pub mod batch;
+pub mod compare;
+mod progress;
 pub mod verify;
 pub mod insights;

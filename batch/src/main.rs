@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use lockstep_batch::compare::Mode;
 use lockstep_batch::insights::{self, InsightsError};
 use lockstep_batch::reconcile::{Options, ReconcileError, Repair, reconcile};
 use lockstep_batch::{recompute, verify};
@@ -47,6 +48,9 @@ enum Command {
         /// Writes nothing; this is the default, and here for scripts that want to say so
         #[arg(long)]
         dry_run: bool,
+        /// Compares counts and sums of the digests that documents carry, and reads only documents where they differ
+        #[arg(long, env = "LOCKSTEP_QUICK")]
+        quick: bool,
         /// Most differences of each kind shown
         #[arg(long, default_value_t = 5, env = "LOCKSTEP_SAMPLE")]
         sample: usize,
@@ -137,9 +141,10 @@ async fn main() -> ExitCode {
 
 async fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
-        Command::Reconcile { program, repair, dry_run: _, sample, output, certificate } => {
+        Command::Reconcile { program, repair, dry_run: _, quick, sample, output, certificate } => {
             let repair = if repair { Repair::Repair } else { Repair::ReportOnly };
-            run_reconcile(&compile(&program)?, Options { repair, sample }, output, certificate).await
+            let mode = if quick { Mode::Quick } else { Mode::Full };
+            run_reconcile(&compile(&program)?, Options { repair, sample, mode }, output, certificate).await
         }
         Command::Recompute { program, cut } => print_documents(&compile(&program)?, cut).await,
         Command::Archive { command: ArchiveCommand::Verify { program, output } } => {

@@ -2,19 +2,16 @@
 
 use lockstep_shared::archive::Note;
 use lockstep_shared::coordinates::Step;
-use lockstep_shared::index::{
-    Client, ClientConfig, IndexError, index_name,
-    scan::{Reading, scan},
-    writer::Writer,
-};
+use lockstep_shared::index::{Client, ClientConfig, IndexError, carried::carrying, index_name, writer::Writer};
 use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::sql::settings::{SettingError, Settings};
 
 use crate::certificate::{Certificate, Repaired, SinkReport};
+use crate::compare::{self, CompareError, Mode, Subject};
 use crate::cut::{self, Cut, acknowledged};
-use crate::diff::{self, Compared, Comparison, Difference};
+use crate::diff::{self, Compared, Difference, Younger};
 use crate::kept;
-use crate::recompute::{self, RecomputeError};
+use crate::recompute::RecomputeError;
 
 /// Bulk bodies of a repair under way at a time.
 const PARALLEL_BODIES: usize = 2;
@@ -35,6 +32,8 @@ pub struct Options {
     pub repair: Repair,
     /// Most differences of each kind shown.
     pub sample: usize,
+    /// How documents are compared.
+    pub mode: Mode,
 }
 
 /// Why a reconcile failed.
@@ -46,22 +45,25 @@ pub enum ReconcileError {
     /// The index.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// The comparison.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
     /// A setting.
     #[error(transparent)]
     Setting(#[from] SettingError),
     /// No sink has an index.
     #[error("no sink of the pipeline writes an index; there is nothing to compare")]
     NoIndex,
-    /// The computation panicked.
-    #[error("the computation ended: {0}")]
-    Ended(#[from] tokio::task::JoinError),
 }
 
 impl ReconcileError {
     /// True where something that is needed does not answer.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Index(error) if error.is_unavailable())
+        match self {
+            Self::Index(error) | Self::Compare(CompareError::Index(error)) => error.is_unavailable(),
+            _ => false,
+        }
     }
 }
 
@@ -79,7 +81,7 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
     let mut reports = Vec::with_capacity(sinks.len());
     for sink in sinks {
         let client = Client::new(&ClientConfig::of_sink(sink)?)?;
-        let compared = compare(pipeline, &settings, sink, cut, &client).await?;
+        let compared = compare(pipeline, &settings, sink, (cut, options.mode), &client).await?;
         let mut report = SinkReport::new(sink, index_name(sink), &compared, options.sample);
         if options.repair == Repair::Repair && report.differences() > 0 {
             report.repair = Some(repair(sink, cut, &compared.differences, client).await?);
@@ -100,27 +102,24 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
     Ok(certificate)
 }
 
-async fn expected(
-    pipeline: &Pipeline,
-    settings: &Settings,
-    sink: &Sink,
-    cut: Step,
-) -> Result<recompute::Documents, ReconcileError> {
-    let files = recompute::files(pipeline, &settings.archive_path).await?;
-    let (pipeline, sink) = (pipeline.clone(), sink.clone());
-    Ok(tokio::task::spawn_blocking(move || recompute::documents(&pipeline, &sink, &files, cut)).await??)
-}
-
 async fn compare(
     pipeline: &Pipeline,
     settings: &Settings,
     sink: &Sink,
-    cut: Step,
+    (cut, mode): (Step, Mode),
     client: &Client,
 ) -> Result<Compared, ReconcileError> {
-    let mut comparison = Comparison::new(sink, cut, expected(pipeline, settings, sink, cut).await?);
-    scan(client, index_name(sink), Reading::Whole, |found| comparison.take(found)).await?;
-    let mut compared = comparison.finish();
+    let subject = Subject {
+        pipeline,
+        sink,
+        archive: settings.archive_path.clone(),
+        cut,
+        younger: Younger::LeftOut,
+        moment: None,
+        memory_bytes: settings.reconcile_memory_bytes,
+        mode,
+    };
+    let mut compared = subject.compare(client).await?;
     leave_out_deleted_since(pipeline, settings, sink, cut, &mut compared).await?;
     Ok(compared)
 }
@@ -140,7 +139,11 @@ async fn leave_out_deleted_since(
     }
     // What the index held when it was scanned is in the archive one commit later.
     tokio::time::sleep(settings.archive_commit_max_delay).await;
-    let now = expected(pipeline, settings, sink, Step(u64::MAX)).await?;
+    let missing = compared.differences.iter().filter_map(|d| match d {
+        Difference::Missing { id, .. } => Some(id),
+        Difference::Different { .. } | Difference::Extra { .. } => None,
+    });
+    let now = compare::standing(pipeline, sink, &settings.archive_path, Step(u64::MAX), missing).await?;
     let before = compared.differences.len();
     compared.differences.retain(|d| match d {
         Difference::Missing { id, .. } => now.contains_key(id),
@@ -156,7 +159,8 @@ async fn repair(
     differences: &[Difference],
     client: Client,
 ) -> Result<Repaired, ReconcileError> {
-    let operations = diff::repair(sink, cut, differences);
+    let carried = client.carried(index_name(sink)).await?;
+    let operations = carrying(sink, &carried, diff::repair(sink, cut, differences));
     let trouble = |reason: &str| tracing::warn!("the index asks to wait: {reason}");
     let written = Writer::new(client, PARALLEL_BODIES).write(index_name(sink), operations, &trouble).await?;
     Ok(Repaired {

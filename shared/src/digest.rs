@@ -53,6 +53,12 @@ pub fn hash_of_id(id: &str) -> u64 {
     xxh3_64(id.as_bytes())
 }
 
+/// A sum over bytes that tells whether they are whole.
+#[must_use]
+pub fn hash_of_bytes(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
+}
+
 /// The digest of what should be: a value a column, in order.
 #[must_use]
 pub fn of_values<'a>(id: &str, values: impl Iterator<Item = Scalar<'a>>) -> Digest {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Parser, Subcommand};
+use lockstep_batch::compare::Mode;
 use lockstep_batch::insights::{insights, leave};
 use lockstep_batch::reconcile::{Options, Repair, reconcile};
 use lockstep_integration_tests::workspace;
@@ -241,7 +242,8 @@ async fn look_for_insights(pipeline: &Pipeline) -> Result<()> {
 }
 
 async fn compare(pipeline: &Pipeline, repair: Repair) -> Result<()> {
-    let certificate = reconcile(pipeline, &Options { repair, sample: SAMPLE }).await.map_err(|e| anyhow!("{e}"))?;
+    let certificate =
+        reconcile(pipeline, &Options { repair, sample: SAMPLE, mode: Mode::Full }).await.map_err(|e| anyhow!("{e}"))?;
     println!("{}", certificate.text());
     Ok(())
 }

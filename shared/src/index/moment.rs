@@ -222,7 +222,9 @@ mod tests {
         assert_eq!((hit.id.as_ref(), hit.version, hit.seq_no), ("a\"b", Version(7), 3));
         assert_eq!(hit.source.map(RawValue::get), Some(r#"{"x": 1.0}"#));
         assert_eq!(hit.found().source, json!({"x": 1.0}));
-        for text in [&br#"{"timed_out":true,"hits":{"hits":[]}}"#[..], br#"{"_shards":{"failed":1},"hits":{"hits":[]}}"#] {
+        for text in
+            [&br#"{"timed_out":true,"hits":{"hits":[]}}"#[..], br#"{"_shards":{"failed":1},"hits":{"hits":[]}}"#]
+        {
             assert!(Page::read(text).err().unwrap().contains("not complete"));
         }
     }
