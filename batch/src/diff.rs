@@ -54,7 +54,7 @@ pub enum Younger {
 pub struct Comparison<'a> {
     sink: &'a Sink,
     cut: Step,
-    younger_is: Younger,
+    younger_are: Younger,
     expected: Documents,
     differences: Vec<Difference>,
     equal: u64,
@@ -97,16 +97,10 @@ impl How {
 }
 
 impl<'a> Comparison<'a> {
-    /// Begins with what should be after the cut; what is younger is left out.
-    #[must_use]
-    pub fn new(sink: &'a Sink, cut: Step, expected: Documents) -> Self {
-        Self::judging(sink, cut, Younger::LeftOut, expected)
-    }
-
     /// Begins with what should be after the cut.
     #[must_use]
-    pub fn judging(sink: &'a Sink, cut: Step, younger_is: Younger, expected: Documents) -> Self {
-        Self { sink, cut, younger_is, expected, differences: Vec::new(), equal: 0, younger: 0, found: 0 }
+    pub fn new(sink: &'a Sink, cut: Step, younger_are: Younger, expected: Documents) -> Self {
+        Self { sink, cut, younger_are, expected, differences: Vec::new(), equal: 0, younger: 0, found: 0 }
     }
 
     /// Takes a document of the index.
@@ -115,7 +109,7 @@ impl<'a> Comparison<'a> {
         let id = DocumentId(found.id.as_str().into());
         let expected = self.expected.remove(&id);
         let beyond = found.version.step() > self.cut;
-        if beyond && self.younger_is == Younger::LeftOut {
+        if beyond && self.younger_are == Younger::LeftOut {
             self.younger += 1;
             return;
         }

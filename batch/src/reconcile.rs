@@ -6,7 +6,7 @@ use lockstep_shared::index::{Client, ClientConfig, IndexError, carried::carrying
 use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::sql::settings::{SettingError, Settings};
 
-use crate::certificate::{Certificate, Repaired, SinkReport};
+use crate::certificate::{Certificate, CutReport, Repaired, SinkReport};
 use crate::compare::{self, CompareError, Mode, Subject};
 use crate::cut::{self, Cut, acknowledged};
 use crate::diff::{self, Compared, Difference, Younger};
@@ -77,22 +77,23 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
     if sinks.is_empty() {
         return Err(ReconcileError::NoIndex);
     }
-    let Cut { step: cut, notes } = cut::take(pipeline, &settings).await?;
+    let cut = cut::take(pipeline, &settings).await?;
     let mut reports = Vec::with_capacity(sinks.len());
     for sink in sinks {
         let client = Client::new(&ClientConfig::of_sink(sink)?)?;
-        let compared = compare(pipeline, &settings, sink, (cut, options.mode), &client).await?;
+        let compared = compare(pipeline, &settings, sink, (&cut, options.mode), &client).await?;
         let mut report = SinkReport::new(sink, index_name(sink), &compared, options.sample);
         if options.repair == Repair::Repair && report.differences() > 0 {
-            report.repair = Some(repair(sink, cut, &compared.differences, client).await?);
+            report.repair = Some(repair(sink, cut.step, &compared.differences, client).await?);
         }
         reports.push(report);
     }
     let positions = |note: &Note| note.positions.iter().map(|(partition, offset)| (partition.0, offset.0)).collect();
     let certificate = Certificate {
         made_at: chrono::Utc::now().to_rfc3339(),
-        cut,
-        positions: notes.iter().map(|(table, note)| (table.clone(), positions(note))).collect(),
+        cut: cut.step,
+        precision: CutReport::of(&cut.precision),
+        positions: cut.notes.iter().map(|(table, note)| (table.clone(), positions(note))).collect(),
         sinks: reports,
     };
     // Whoever may only read the archive gets the certificate all the same.
@@ -106,21 +107,17 @@ async fn compare(
     pipeline: &Pipeline,
     settings: &Settings,
     sink: &Sink,
-    (cut, mode): (Step, Mode),
+    (cut, mode): (&Cut, Mode),
     client: &Client,
 ) -> Result<Compared, ReconcileError> {
-    let subject = Subject {
-        pipeline,
-        sink,
-        archive: settings.archive_path.clone(),
-        cut,
-        younger: Younger::LeftOut,
-        moment: None,
-        memory_bytes: settings.reconcile_memory_bytes,
-        mode,
-    };
+    let moment = cut.point_in_time(sink, index_name(sink)).map(str::to_owned);
+    let younger = if moment.is_some() { Younger::Judged } else { Younger::LeftOut };
+    let (archive, memory_bytes) = (settings.archive_path.clone(), settings.reconcile_memory_bytes);
+    let subject = Subject { pipeline, sink, archive, cut: cut.step, younger, moment, memory_bytes, mode };
     let mut compared = subject.compare(client).await?;
-    leave_out_deleted_since(pipeline, settings, sink, cut, &mut compared).await?;
+    if younger == Younger::LeftOut {
+        leave_out_deleted_since(pipeline, settings, sink, cut.step, &mut compared).await?;
+    }
     Ok(compared)
 }
 

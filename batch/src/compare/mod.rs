@@ -61,6 +61,13 @@ pub enum Mode {
     Quick,
 }
 
+/// What became of the wish to be quick.
+enum Quick {
+    Looked(quick::Looked),
+    /// All is read, and this says why.
+    Instead(How),
+}
+
 /// What is compared with what.
 #[derive(Clone)]
 pub struct Subject<'a> {
@@ -74,7 +81,7 @@ pub struct Subject<'a> {
     pub cut: Step,
     /// What becomes of versions above the cut.
     pub younger: Younger,
-    /// A point in time of the sink's index that is open already, and stays open; else one is opened.
+    /// A point in time of the sink's index that is open already, and is closed afterwards; else one is opened.
     pub moment: Option<String>,
     /// Most memory that notes take.
     pub memory_bytes: u64,
@@ -82,7 +89,7 @@ pub struct Subject<'a> {
     pub mode: Mode,
 }
 
-impl<'a> Subject<'a> {
+impl Subject<'_> {
     /// The sink's index, read in full.
     ///
     /// # Errors
@@ -100,8 +107,8 @@ impl<'a> Subject<'a> {
                     tracing::warn!("the point in time of {} expired; a new one is opened", index_name(self.sink));
                 }
                 done => {
-                    if self.moment.is_none()
-                        && done.is_ok()
+                    // Whoever takes up a pass that failed looks for its moment.
+                    if done.is_ok()
                         && let Some(moment) = Arc::into_inner(moment)
                     {
                         moment.close().await;
@@ -150,9 +157,11 @@ impl<'a> Subject<'a> {
             None => self.note_expected(&files, pass.should_path()).await?,
         };
         pass.note(self.cut, moment.id(), Some(expected), extent.width)?;
-        let how = match self.quick_is_impossible(moment, expected.max(extent.documents)).await? {
-            None => return self.quickly(moment, pass, &files, (expected, extent.documents)).await,
-            Some(how) => how,
+        let how = match self.quick_look(moment, pass, (expected, extent.documents)).await? {
+            Quick::Looked(looked) => {
+                return self.quickly(moment, pass, &files, (expected, extent.documents, looked)).await;
+            }
+            Quick::Instead(how) => how,
         };
         let progress = Progress::begin(&format!("comparing {}", index_name(self.sink)), extent.documents);
         let read = units::read(moment, self.sink, &extent, &mut file, &progress).await?;
@@ -164,20 +173,38 @@ impl<'a> Subject<'a> {
         Ok(compared)
     }
 
-    /// Why not to be quick, as the report says it; `None` where that was asked for and can be.
-    async fn quick_is_impossible(&self, moment: &Moment, documents: u64) -> Result<Option<How>, CompareError> {
+    /// What carried digests say, where that was asked for and can be.
+    async fn quick_look(
+        &self,
+        moment: &Arc<Moment>,
+        pass: &Pass,
+        (expected, found): (u64, u64),
+    ) -> Result<Quick, CompareError> {
         if self.mode == Mode::Full {
-            return Ok(Some(How::full("every field of every document".into())));
+            return Ok(Quick::Instead(How::full("every field of every document".into())));
         }
-        let instead =
-            |reason: String| How::full(format!("every field of every document: no quick comparison, since {reason}"));
+        let instead = |reason: String| {
+            let what = format!("every field of every document: no quick comparison, since {reason}");
+            Ok(Quick::Instead(How::full(what)))
+        };
+        let documents = expected.max(found);
         if documents > quick::MOST_DOCUMENTS {
-            return Ok(Some(instead(format!("sums are exact up to {} documents only", quick::MOST_DOCUMENTS))));
+            return instead(format!("sums are exact up to {} documents only", quick::MOST_DOCUMENTS));
         }
-        Ok(match moment.client().carried(index_name(self.sink)).await? {
-            Carried::Digest => None,
-            Carried::Nothing(reason) => Some(instead(reason)),
-        })
+        if let Carried::Nothing(reason) = moment.client().carried(index_name(self.sink)).await? {
+            return instead(reason);
+        }
+        let looked = quick::look(moment, documents, &pass.should_path()).await?;
+        let (differing, buckets) = (looked.differing.len() as u64, looked.expected.count() as u64);
+        let read = documents * differing / buckets + looked.without;
+        if read * 2 * PAIRED_BYTES > self.memory_bytes {
+            return instead(format!(
+                "{differing} of {buckets} buckets differ and {} documents carry no digest, which is more than is noted at \
+                 a time",
+                looked.without
+            ));
+        }
+        Ok(Quick::Looked(looked))
     }
 
     /// The sink's index, read only where carried digests do not say that it is as it should be.
@@ -186,9 +213,8 @@ impl<'a> Subject<'a> {
         moment: &Arc<Moment>,
         pass: &Pass,
         files: &[Vec<PathBuf>],
-        (expected, documents): (u64, u64),
+        (expected, documents, looked): (u64, u64, quick::Looked),
     ) -> Result<Compared, CompareError> {
-        let looked = quick::look(moment, expected.max(documents), &pass.should_path()).await?;
         let differing: FxHashSet<usize> = looked.differing.iter().copied().collect();
         let (mut is, progress) = (Vec::new(), Progress::begin(&format!("reading {}", index_name(self.sink)), 0));
         if !differing.is_empty() || looked.without > 0 {
@@ -269,7 +295,7 @@ impl<'a> Subject<'a> {
             tokio::task::spawn_blocking(move || look::expected(&pipeline, &sink, &files, cut, &wanted)).await??
         };
         let found = look::found(moment, &expected, &places, &seq_nos).await?;
-        let mut comparison = Comparison::judging(self.sink, self.cut, self.younger, expected);
+        let mut comparison = Comparison::new(self.sink, self.cut, self.younger, expected);
         found.into_iter().for_each(|found| comparison.take(found));
         let mut compared = comparison.finish();
         compared.equal += equal;

@@ -68,6 +68,9 @@ async fn quick_finds_what_full_finds(shop: &mut Shop) -> Result<()> {
     let by_full = shop.reconcile(&full, 3).await?;
     shop.set("lockstep.reconcile.memory", "1 KiB");
     let in_parts = shop.reconcile(&full, 3).await?;
+    let not_quick = shop.reconcile(&quick, 3).await?;
+    assert_eq!(not_quick["sinks"][0]["mode"], json!("full"), "more differs than fits: {not_quick:#}");
+    shop.set("lockstep.reconcile.memory", "1 GiB");
     for certificate in [&by_quick, &by_full, &in_parts] {
         assert_eq!(differences(certificate), done, "{certificate:#}");
         for count in ["expected", "found", "equal", "younger"] {

@@ -12,6 +12,7 @@ mod repair;
 mod compare;
 mod faults;
 mod crashes;
+mod cuts;
 mod outages;
 mod disks;
 mod fencing;
