@@ -25,7 +25,7 @@ use lockstep_shared::index::{Client, IndexError, index_name};
 use lockstep_shared::plan::{Pipeline, Sink};
 use rustc_hash::FxHashSet;
 
-use crate::diff::{Compared, Comparison, How, Younger};
+use crate::diff::{Compared, Comparison, Difference, How, Younger};
 use crate::progress::Progress;
 use crate::recompute::{self, RecomputeError, each_batch};
 use pair::Paired;
@@ -298,9 +298,18 @@ impl Subject<'_> {
         let mut comparison = Comparison::new(self.sink, self.cut, self.younger, expected);
         found.into_iter().for_each(|found| comparison.take(found));
         let mut compared = comparison.finish();
+        // The same report of the same state, whatever the order in which documents came.
+        compared.differences.sort_by(|a, b| id_of(a).cmp(id_of(b)));
         compared.equal += equal;
         compared.younger += younger;
         Ok(compared)
+    }
+}
+
+fn id_of(difference: &Difference) -> &str {
+    match difference {
+        Difference::Missing { id, .. } | Difference::Different { id, .. } => &id.0,
+        Difference::Extra { found } => &found.id,
     }
 }
 
