@@ -1,10 +1,9 @@
-//! Expected against found: what differs, and the operations that make it equal. Pure.
+//! Expected against found: what differs. Pure.
 
 use lockstep_shared::coordinates::Step;
-use lockstep_shared::document::{FieldDifference, differences, write_json};
+use lockstep_shared::document::{FieldDifference, differences};
 use lockstep_shared::identity::DocumentId;
 use lockstep_shared::index::scan::Found;
-use lockstep_shared::index::{Action, Operation};
 use lockstep_shared::plan::Sink;
 use lockstep_shared::value::Value;
 
@@ -39,6 +38,26 @@ pub enum Difference {
         /// What the index holds.
         found: Found,
     },
+}
+
+impl Difference {
+    /// The document's id.
+    #[must_use]
+    pub fn id(&self) -> DocumentId {
+        match self {
+            Self::Missing { id, .. } | Self::Different { id, .. } => id.clone(),
+            Self::Extra { found } => DocumentId(found.id.as_str().into()),
+        }
+    }
+
+    /// What the index holds, if anything.
+    #[must_use]
+    pub fn found(&self) -> Option<&Found> {
+        match self {
+            Self::Missing { .. } => None,
+            Self::Different { found, .. } | Self::Extra { found } => Some(found),
+        }
+    }
 }
 
 /// What becomes of documents whose version is above the cut.
@@ -145,25 +164,4 @@ impl<'a> Comparison<'a> {
             how: How::full("every field of every document".into()),
         }
     }
-}
-
-/// The operations that make the index as it should be at the cut. None of them wins over a write of a later step.
-#[must_use]
-pub fn repair(sink: &Sink, cut: Step, differences: &[Difference]) -> Vec<Operation> {
-    let index = |id: &DocumentId, expected: &[Value]| {
-        let mut document = Vec::new();
-        write_json(&sink.columns, expected, &mut document);
-        Operation { id: id.clone(), version: cut.last_version(), action: Action::Index(document) }
-    };
-    differences
-        .iter()
-        .map(|difference| match difference {
-            Difference::Missing { id, expected } | Difference::Different { id, expected, .. } => index(id, expected),
-            Difference::Extra { found } => Operation {
-                id: DocumentId(found.id.as_str().into()),
-                version: cut.last_version(),
-                action: Action::DeleteIf { seq_no: found.seq_no, primary_term: found.primary_term },
-            },
-        })
-        .collect()
 }

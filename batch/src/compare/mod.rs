@@ -21,7 +21,7 @@ use lockstep_shared::digest::{hash_of_id, of_values};
 use lockstep_shared::identity::DocumentId;
 use lockstep_shared::index::carried::Carried;
 use lockstep_shared::index::moment::Moment;
-use lockstep_shared::index::{Client, IndexError, index_name};
+use lockstep_shared::index::{Client, IndexError};
 use lockstep_shared::plan::{Pipeline, Sink};
 use rustc_hash::FxHashSet;
 
@@ -75,6 +75,8 @@ pub struct Subject<'a> {
     pub pipeline: &'a Pipeline,
     /// One of its sinks.
     pub sink: &'a Sink,
+    /// The index: the sink's own, or one that is to take its place.
+    pub index: &'a str,
     /// The folder of the archive.
     pub archive: PathBuf,
     /// Everything up to this step is in.
@@ -95,7 +97,7 @@ impl Subject<'_> {
     /// # Errors
     /// Where archive or index cannot be read. What was read is kept, and the next call for the same sink goes on there.
     pub async fn compare(&self, client: &Client) -> Result<Compared, CompareError> {
-        let pass = Pass::of(&self.archive, self.pipeline, self.sink, client.hosts());
+        let pass = Pass::of(&self.archive, self.pipeline, self.sink, &format!("{}/{}", client.hosts(), self.index));
         let mut renewals = 0;
         loop {
             let moment = Arc::new(self.open(client, &pass).await?);
@@ -104,7 +106,7 @@ impl Subject<'_> {
                     if self.moment.is_none() && renewals < RENEWALS =>
                 {
                     renewals += 1;
-                    tracing::warn!("the point in time of {} expired; a new one is opened", index_name(self.sink));
+                    tracing::warn!("the point in time of {} expired; a new one is opened", self.index);
                 }
                 done => {
                     // Whoever takes up a pass that failed looks for its moment.
@@ -128,7 +130,7 @@ impl Subject<'_> {
             let held = Moment::held(client, state.moment);
             if state.cut != self.cut {
                 held.close().await;
-                return Ok(Moment::open(client, index_name(self.sink)).await?);
+                return Ok(Moment::open(client, self.index).await?);
             }
             match held.count(&serde_json::json!({"match_none": {}})).await {
                 Ok(_) => return Ok(held),
@@ -136,7 +138,7 @@ impl Subject<'_> {
                 Err(_) => {}
             }
         }
-        Ok(Moment::open(client, index_name(self.sink)).await?)
+        Ok(Moment::open(client, self.index).await?)
     }
 
     async fn in_moment(&self, moment: &Arc<Moment>, pass: &Pass) -> Result<Compared, CompareError> {
@@ -163,7 +165,7 @@ impl Subject<'_> {
             }
             Quick::Instead(how) => how,
         };
-        let progress = Progress::begin(&format!("comparing {}", index_name(self.sink)), extent.documents);
+        let progress = Progress::begin(&format!("comparing {}", self.index), extent.documents);
         let read = units::read(moment, self.sink, &extent, &mut file, &progress).await?;
         drop(progress);
         let paired = self.pair(expected + extent.documents, pass.should_path(), file).await?;
@@ -191,7 +193,7 @@ impl Subject<'_> {
         if documents > quick::MOST_DOCUMENTS {
             return instead(format!("sums are exact up to {} documents only", quick::MOST_DOCUMENTS));
         }
-        if let Carried::Nothing(reason) = moment.client().carried(index_name(self.sink)).await? {
+        if let Carried::Nothing(reason) = moment.client().carried(self.index).await? {
             return instead(reason);
         }
         let looked = quick::look(moment, documents, &pass.should_path()).await?;
@@ -216,7 +218,7 @@ impl Subject<'_> {
         (expected, documents, looked): (u64, u64, quick::Looked),
     ) -> Result<Compared, CompareError> {
         let differing: FxHashSet<usize> = looked.differing.iter().copied().collect();
-        let (mut is, progress) = (Vec::new(), Progress::begin(&format!("reading {}", index_name(self.sink)), 0));
+        let (mut is, progress) = (Vec::new(), Progress::begin(&format!("reading {}", self.index), 0));
         if !differing.is_empty() || looked.without > 0 {
             for query in looked.expected.queries(&looked.differing) {
                 is.append(&mut units::note(moment, self.sink, &query, &progress).await?);
@@ -299,17 +301,10 @@ impl Subject<'_> {
         found.into_iter().for_each(|found| comparison.take(found));
         let mut compared = comparison.finish();
         // The same report of the same state, whatever the order in which documents came.
-        compared.differences.sort_by(|a, b| id_of(a).cmp(id_of(b)));
+        compared.differences.sort_by_cached_key(Difference::id);
         compared.equal += equal;
         compared.younger += younger;
         Ok(compared)
-    }
-}
-
-fn id_of(difference: &Difference) -> &str {
-    match difference {
-        Difference::Missing { id, .. } | Difference::Different { id, .. } => &id.0,
-        Difference::Extra { found } => &found.id,
     }
 }
 
@@ -322,7 +317,7 @@ pub async fn standing(
     sink: &Sink,
     archive: &std::path::Path,
     step: Step,
-    ids: impl Iterator<Item = &DocumentId>,
+    ids: impl Iterator<Item = DocumentId>,
 ) -> Result<recompute::Documents, CompareError> {
     let files = recompute::files(pipeline, archive).await?;
     let places = ids.map(|id| hash_of_id(&id.0)).collect();

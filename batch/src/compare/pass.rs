@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::digest::hash_of_bytes;
-use lockstep_shared::index::index_name;
 use lockstep_shared::plan::{Pipeline, Sink};
 use serde::{Deserialize, Serialize};
 
@@ -43,8 +42,14 @@ pub struct Pass {
 impl Pass {
     /// The pass of a sink. Where the archive can only be read, it is in the folder for temporary files.
     #[must_use]
-    pub fn of(archive: &Path, pipeline: &Pipeline, sink: &Sink, hosts: &str) -> Self {
-        let program = format!("{}\n{:?}\n{hosts}\n{}\n{}", pipeline.text, sink.columns, index_name(sink), sink.name);
+    pub fn of(archive: &Path, pipeline: &Pipeline, sink: &Sink, index: &str) -> Self {
+        let program = format!(
+            "{}
+{:?}
+{index}
+{}",
+            pipeline.text, sink.columns, sink.name
+        );
         let program = hash_of_bytes(program.as_bytes());
         let folder = archive.join(FOLDER).join(&sink.name);
         match std::fs::create_dir_all(&folder) {

@@ -83,11 +83,15 @@ async fn quick_finds_what_full_finds(shop: &mut Shop) -> Result<()> {
     shop.reconcile(&["--repair"], 0).await?;
     let healed = shop.reconcile(&["--quick"], 0).await?;
     assert_eq!(healed["sinks"][0]["read"], json!(0), "{healed:#}");
-    quick_does_not_see_another_content_with_the_same_digest(shop, &documents[20]).await
+    quick_does_not_see_another_content_with_the_same_digest(shop, &documents[20], &documents[21]).await
 }
 
 /// What quick mode cannot see, as the README says it, and full mode does.
-async fn quick_does_not_see_another_content_with_the_same_digest(shop: &Shop, document: &Document) -> Result<()> {
+async fn quick_does_not_see_another_content_with_the_same_digest(
+    shop: &Shop,
+    document: &Document,
+    other: &Document,
+) -> Result<()> {
     let pipeline = shop.pipeline()?;
     let digest = of_source(&pipeline.sinks[0].columns, &document.id, document.source.to_string().as_bytes());
     let mut source = document.source.clone();
@@ -100,8 +104,10 @@ async fn quick_does_not_see_another_content_with_the_same_digest(shop: &Shop, do
     assert_eq!(differences(&full), [("different".to_owned(), document.id.clone())].into(), "{full:#}");
     shop.reconcile(&["--repair"], 0).await?;
     // With another digest quick mode sees it.
+    let mut source = other.source.clone();
+    source["brand"] = json!("with another's digest");
     source[FIELD] = json!(digest.carried() ^ 1);
-    shop.index().call(Method::PUT, &path(shop.index_name(), &document.id), Some(&source)).await?;
+    shop.index().call(Method::PUT, &path(shop.index_name(), &other.id), Some(&source)).await?;
     shop.reconcile(&["--quick"], 3).await?;
     shop.reconcile(&["--quick", "--repair"], 0).await?;
     shop.reconcile(&[], 0).await.map(drop)

@@ -6,6 +6,8 @@
 pub mod bulk;
 pub mod carried;
 pub mod client;
+mod deletes;
+pub mod names;
 pub mod delivery;
 pub mod mapping;
 pub mod moment;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json, json};
 use tantivy::TantivyDocument;
@@ -166,12 +167,12 @@ impl Mapping {
     }
 }
 
-/// The text of an object without some of its fields; the others stay as they are written.
+/// The text of an object without some of its fields; the others stay as they are written, and in their order.
 fn without(source: &[u8], excluded: &[String]) -> Result<Vec<u8>, Refusal> {
-    let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(source)
+    let fields: InOrder<'_> = serde_json::from_slice(source)
         .map_err(|error| Refusal::new(400, "document_parsing_exception", format!("failed to parse: {error}")))?;
     let mut text = vec![b'{'];
-    for (name, value) in fields.iter().filter(|(name, _)| !excluded.contains(name)) {
+    for (name, value) in fields.0.iter().filter(|(name, _)| !excluded.contains(name)) {
         if text.len() > 1 {
             text.push(b',');
         }
@@ -179,6 +180,31 @@ fn without(source: &[u8], excluded: &[String]) -> Result<Vec<u8>, Refusal> {
     }
     text.push(b'}');
     Ok(text)
+}
+
+/// The fields of an object as they are written.
+struct InOrder<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for InOrder<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = InOrder<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<InOrder<'de>, M::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(InOrder(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
 }
 
 impl Mapped {
