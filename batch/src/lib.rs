@@ -22,5 +22,8 @@ pub mod kept;
 pub mod lock;
 pub mod reconcile;
 pub mod recompute;
+pub mod batch;
+pub mod compare;
+mod progress;
 pub mod verify;
 pub mod insights;

@@ -12,6 +12,7 @@ pub mod functions;
 pub mod plan;
 pub mod identity;
 pub mod document;
+pub mod digest;
 pub mod history;
 pub mod disk;
 pub mod semantics;
