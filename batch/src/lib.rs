@@ -12,5 +12,6 @@ mod frame;
 pub mod kept;
 pub mod reconcile;
 pub mod recompute;
+pub mod life;
 pub mod verify;
 pub mod insights;

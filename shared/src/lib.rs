@@ -11,6 +11,7 @@ pub mod text;
 pub mod functions;
 pub mod plan;
 pub mod identity;
+pub mod names;
 pub mod document;
 pub mod history;
 pub mod disk;
