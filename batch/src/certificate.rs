@@ -5,11 +5,13 @@ use std::fmt::Write;
 
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::document::{FieldDifference, to_json};
-use lockstep_shared::plan::Sink;
+use lockstep_shared::plan::{Pipeline, Sink};
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use crate::cause::{Cause, Examined, Named, id_of};
 use crate::diff::{Compared, Difference};
+use crate::provenance::Provenance;
 
 /// What was found, and done, over all sinks.
 #[derive(Clone, Debug, Serialize)]
@@ -45,6 +47,10 @@ pub struct SinkReport {
     pub different: u64,
     /// Documents that should not be there.
     pub extra: u64,
+    /// How many differences have each cause, by its name.
+    pub causes: BTreeMap<&'static str, u64>,
+    /// Differences beyond those that were looked into for a cause.
+    pub causes_not_looked_for: u64,
     /// Some of each kind.
     pub samples: Vec<Sample>,
     /// What the repair did; absent where none was asked for.
@@ -60,6 +66,34 @@ pub struct Sample {
     pub id: String,
     /// The fields that differ; of a missing document all, of an extra one none.
     pub fields: Vec<SampleField>,
+    /// Why it differs.
+    pub explanation: Option<Explanation>,
+}
+
+/// Why a document differs, with what shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// The cause's name, see [`crate::cause`].
+    pub cause: Cause,
+    /// For people.
+    pub sentence: String,
+    /// The records that should have made the document; of one that should not be there those that took it away.
+    pub records: Vec<Provenance>,
+    /// The records behind what was found, where it is known what it is.
+    pub found_from: Vec<Provenance>,
+}
+
+impl Explanation {
+    /// Of a named cause.
+    #[must_use]
+    pub fn of(pipeline: &Pipeline, named: &Named) -> Self {
+        Self {
+            cause: named.cause,
+            sentence: named.sentence.clone(),
+            records: Provenance::of_all(pipeline, &named.records),
+            found_from: Provenance::of_all(pipeline, &named.found_from),
+        }
+    }
 }
 
 /// One field of a difference.
@@ -125,8 +159,26 @@ impl SinkReport {
             missing,
             different,
             extra: count("extra"),
+            causes: BTreeMap::new(),
+            causes_not_looked_for: 0,
             samples: shown.map(|d| sample(sink, d)).collect(),
             repair: None,
+        }
+    }
+
+    /// Adds the causes of the differences, the first of which were looked into.
+    pub fn explain(&mut self, pipeline: &Pipeline, compared: &Compared, explained: &[Examined]) {
+        self.causes = counted(explained);
+        self.causes_not_looked_for = (compared.differences.len() - explained.len()) as u64;
+        let by_id: BTreeMap<(&str, &str), &Named> = compared
+            .differences
+            .iter()
+            .zip(explained)
+            .map(|(difference, examined)| ((kind_of(difference), id_of(difference)), &examined.named))
+            .collect();
+        for sample in &mut self.samples {
+            let named = by_id.get(&(sample.kind, sample.id.as_str()));
+            sample.explanation = named.map(|named| Explanation::of(pipeline, named));
         }
     }
 
@@ -147,18 +199,14 @@ impl SinkReport {
         if self.differences() > 0 {
             writeln!(out, "  {} missing, {} different, {} extra", self.missing, self.different, self.extra)?;
         }
+        for (cause, count) in &self.causes {
+            writeln!(out, "  {cause}: {count}")?;
+        }
+        if self.causes_not_looked_for > 0 {
+            writeln!(out, "  {} more were not looked into for a cause", self.causes_not_looked_for)?;
+        }
         for sample in &self.samples {
-            writeln!(out, "  {} {}", sample.kind, sample.id)?;
-            for field in &sample.fields {
-                let shown = |value: &Option<Json>| value.as_ref().map_or_else(|| "absent".to_owned(), Json::to_string);
-                writeln!(
-                    out,
-                    "    {}: expected {}, found {}",
-                    field.field,
-                    shown(&field.expected),
-                    shown(&field.found)
-                )?;
-            }
+            sample.write(out)?;
         }
         if let Some(repaired) = &self.repair {
             writeln!(
@@ -176,6 +224,30 @@ impl SinkReport {
     }
 }
 
+impl Sample {
+    /// For people, in lines of a report.
+    ///
+    /// # Errors
+    /// What `out` says.
+    pub fn write(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "  {} {}", self.kind, self.id)?;
+        let shown = |value: &Option<Json>| value.as_ref().map_or_else(|| "absent".to_owned(), Json::to_string);
+        for SampleField { field, expected, found } in &self.fields {
+            writeln!(out, "    {field}: expected {}, found {}", shown(expected), shown(found))?;
+        }
+        if let Some(Explanation { cause, sentence, records, found_from }) = &self.explanation {
+            writeln!(out, "    {}: {sentence}", cause.name())?;
+            for record in records {
+                writeln!(out, "      {record}")?;
+            }
+            for record in found_from {
+                writeln!(out, "      found is of {record}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn kind_of(difference: &Difference) -> &'static str {
     match difference {
         Difference::Missing { .. } => "missing",
@@ -184,7 +256,7 @@ fn kind_of(difference: &Difference) -> &'static str {
     }
 }
 
-fn sample(sink: &Sink, difference: &Difference) -> Sample {
+pub(crate) fn sample(sink: &Sink, difference: &Difference) -> Sample {
     let kind = kind_of(difference);
     match difference {
         Difference::Missing { id, expected } => {
@@ -193,7 +265,7 @@ fn sample(sink: &Sink, difference: &Difference) -> Sample {
                 expected: Some(to_json(value, column.data_type)),
                 found: None,
             });
-            Sample { kind, id: id.to_string(), fields: fields.collect() }
+            Sample { kind, id: id.to_string(), fields: fields.collect(), explanation: None }
         }
         Difference::Different { id, fields, .. } => {
             let fields = fields.iter().cloned().map(|FieldDifference { field, expected, found }| SampleField {
@@ -201,8 +273,15 @@ fn sample(sink: &Sink, difference: &Difference) -> Sample {
                 expected,
                 found,
             });
-            Sample { kind, id: id.to_string(), fields: fields.collect() }
+            Sample { kind, id: id.to_string(), fields: fields.collect(), explanation: None }
         }
-        Difference::Extra { found } => Sample { kind, id: found.id.clone(), fields: Vec::new() },
+        Difference::Extra { found } => Sample { kind, id: found.id.clone(), fields: Vec::new(), explanation: None },
     }
+}
+
+/// Causes, counted.
+fn counted(explained: &[Examined]) -> BTreeMap<&'static str, u64> {
+    let mut counts = BTreeMap::new();
+    explained.iter().for_each(|examined| *counts.entry(examined.named.cause.name()).or_default() += 1);
+    counts
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use lockstep_batch::insights::{self, InsightsError};
 use lockstep_batch::reconcile::{Options, ReconcileError, Repair, reconcile};
-use lockstep_batch::{recompute, verify};
+use lockstep_batch::{recompute, verify, why};
 use lockstep_shared::archive::Archive;
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::document::write_json;
@@ -64,6 +64,19 @@ enum Command {
         /// The step after which; the last one archived if absent
         #[arg(long)]
         cut: Option<u64>,
+    },
+    /// A document's whole life: the records behind it, what it should be, what the index has, and why they differ
+    Why {
+        #[command(flatten)]
+        program: Program,
+        /// The document's `_id`
+        id: String,
+        /// Only in this sink table; in every one if absent
+        #[arg(long, env = "LOCKSTEP_SINK")]
+        sink: Option<String>,
+        /// How the report is printed
+        #[arg(long, value_enum, default_value = "text", env = "LOCKSTEP_OUTPUT")]
+        output: Output,
     },
     /// What the archive shows of the shop, with the numbers behind it, and where it shows nothing
     Insights {
@@ -141,6 +154,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
             let repair = if repair { Repair::Repair } else { Repair::ReportOnly };
             run_reconcile(&compile(&program)?, Options { repair, sample }, output, certificate).await
         }
+        Command::Why { program, id, sink, output } => tell_why(&compile(&program)?, &id, sink.as_deref(), output).await,
         Command::Recompute { program, cut } => print_documents(&compile(&program)?, cut).await,
         Command::Archive { command: ArchiveCommand::Verify { program, output } } => {
             verify_archive(&compile(&program)?, output).await
@@ -169,6 +183,26 @@ async fn run_reconcile(
         Output::Json => writeln!(io::stdout(), "{json}")?,
     }
     Ok(if made.is_in_lockstep() { 0 } else { DIFFERENT })
+}
+
+async fn tell_why(pipeline: &Pipeline, id: &str, sink: Option<&str>, output: Output) -> Result<u8, Failure> {
+    if let Some(sink) = sink.filter(|sink| pipeline.sinks.iter().all(|s| s.name != **sink)) {
+        let known: Vec<&str> = pipeline.sinks.iter().map(|s| s.name.as_str()).collect();
+        return Err(Failure(2, format!("--sink {sink}: the pipeline has no such sink, but {}", known.join(", "))));
+    }
+    let unavailable = |e: ReconcileError| Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string());
+    let mut accounts = why::why(pipeline, id, sink).await.map_err(unavailable)?;
+    accounts.retain(|account| !account.is_empty());
+    if accounts.is_empty() {
+        let message =
+            format!("nothing is known of {id}: no record of the archive makes such a document, and no index has it");
+        return Err(Failure(FAILED, message));
+    }
+    match output {
+        Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&accounts).map_err(failed)?)?,
+        Output::Text => accounts.iter().try_for_each(|account| write!(io::stdout(), "{}", account.text()))?,
+    }
+    Ok(if accounts.iter().all(|account| account.difference.is_none()) { 0 } else { DIFFERENT })
 }
 
 async fn print_documents(pipeline: &Pipeline, cut: Option<u64>) -> Result<u8, Failure> {

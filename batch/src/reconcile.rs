@@ -13,6 +13,7 @@ use lockstep_shared::sql::settings::{SettingError, Settings};
 use crate::certificate::{Certificate, Repaired, SinkReport};
 use crate::cut::{self, Cut, acknowledged};
 use crate::diff::{self, Compared, Comparison, Difference};
+use crate::explain::Surroundings;
 use crate::kept;
 use crate::recompute::{self, RecomputeError};
 
@@ -76,11 +77,15 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
         return Err(ReconcileError::NoIndex);
     }
     let Cut { step: cut, notes } = cut::take(pipeline, &settings).await?;
+    let surroundings = Surroundings::read(pipeline, &settings, &notes).await?;
     let mut reports = Vec::with_capacity(sinks.len());
     for sink in sinks {
         let client = Client::new(&ClientConfig::of_sink(sink)?)?;
-        let compared = compare(pipeline, &settings, sink, cut, &client).await?;
+        let compared = compare(pipeline, &settings, sink, cut, &surroundings, &client).await?;
         let mut report = SinkReport::new(sink, index_name(sink), &compared, options.sample);
+        let evidence = surroundings.evidence(pipeline, sink, cut, &client).await;
+        let explained = tokio::task::block_in_place(|| surroundings.explain(&evidence, &compared.differences))?;
+        report.explain(pipeline, &compared, &explained);
         if options.repair == Repair::Repair && report.differences() > 0 {
             report.repair = Some(repair(sink, cut, &compared.differences, client).await?);
         }
@@ -116,9 +121,11 @@ async fn compare(
     settings: &Settings,
     sink: &Sink,
     cut: Step,
+    surroundings: &Surroundings,
     client: &Client,
 ) -> Result<Compared, ReconcileError> {
-    let mut comparison = Comparison::new(sink, cut, expected(pipeline, settings, sink, cut).await?);
+    let expected = expected(pipeline, settings, sink, cut).await?;
+    let mut comparison = Comparison::new(sink, cut, expected).knowing(surroundings.out_of_reach());
     scan(client, index_name(sink), Reading::Whole, |found| comparison.take(found)).await?;
     let mut compared = comparison.finish();
     leave_out_deleted_since(pipeline, settings, sink, cut, &mut compared).await?;

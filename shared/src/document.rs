@@ -114,7 +114,9 @@ fn readable(value: &Value) -> Value {
 }
 
 /// The field as a value of the type; `None` where it is none.
-fn read(data_type: DataType, field: Option<&Json>) -> Option<Value> {
+/// An absent field is NULL.
+#[must_use]
+pub fn read(data_type: DataType, field: Option<&Json>) -> Option<Value> {
     use DataType as T;
     Some(match (data_type, field) {
         (_, None | Some(Json::Null)) => Value::Null,

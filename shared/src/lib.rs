@@ -16,6 +16,7 @@ pub mod document;
 pub mod history;
 pub mod disk;
 pub mod semantics;
+pub mod programs;
 pub mod archive;
 pub mod index;
 pub mod sql;

@@ -147,10 +147,7 @@ pub fn gather<E>(
         if questions.is_empty() {
             break;
         }
-        for ask in store.lacking(questions.iter().map(|(_, question)| &question.ask)) {
-            let records = fetch(&ask)?;
-            store.add(&ask, records);
-        }
+        store.ask(questions.iter().map(|(_, question)| &question.ask), fetch)?;
         for (number, question) in questions {
             if let Ok(trace) = &mut traces[number] {
                 trace.answered(&question, store);

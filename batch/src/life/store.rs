@@ -69,7 +69,7 @@ impl Store {
     }
 
     /// What is not known yet of what is asked, as few questions as there are kinds.
-    pub(super) fn lacking<'a>(&self, asks: impl Iterator<Item = &'a Ask>) -> Vec<Ask> {
+    fn lacking<'a>(&self, asks: impl Iterator<Item = &'a Ask>) -> Vec<Ask> {
         let mut lacking: BTreeMap<(TableId, By), BTreeSet<Vec<Value>>> = BTreeMap::new();
         for ask in asks.filter(|_| !self.complete) {
             let asked = self.tables[ask.table.0].asked.get(&ask.by);
@@ -81,10 +81,31 @@ impl Store {
     }
 
     /// Takes the answer to a question.
-    pub fn add(&mut self, ask: &Ask, records: Vec<HistoryRecord>) {
+    fn add(&mut self, ask: &Ask, records: Vec<HistoryRecord>) {
         let table = &mut self.tables[ask.table.0];
         records.into_iter().for_each(|record| table.add(record));
         table.asked.entry(ask.by.clone()).or_default().extend(ask.tuples.iter().cloned());
+    }
+
+    /// Asks for what it lacks of the questions.
+    ///
+    /// # Errors
+    /// What `fetch` says.
+    pub fn ask<'a, E>(
+        &mut self,
+        asks: impl Iterator<Item = &'a Ask>,
+        fetch: &mut dyn FnMut(&Ask) -> Result<Vec<HistoryRecord>, E>,
+    ) -> Result<(), E> {
+        for ask in self.lacking(asks) {
+            let records = fetch(&ask)?;
+            self.add(&ask, records);
+        }
+        Ok(())
+    }
+
+    /// The records that a question is for, as far as they are known.
+    pub fn answer(&mut self, ask: &Ask) -> Vec<HistoryRecord> {
+        self.find(ask).into_iter().map(|number| self.record(ask.table, number).clone()).collect()
     }
 
     /// The numbers of the records that a question is for.

@@ -221,6 +221,17 @@ impl Client {
         if differences.is_empty() { Ok(()) } else { Err(IndexError::Mapping { index: index.to_owned(), differences }) }
     }
 
+    /// The live mapping's `properties`.
+    ///
+    /// # Errors
+    /// Where the server does not say.
+    pub async fn properties(&self, index: &str) -> Result<Json, IndexError> {
+        let live = self.json(Method::Get, &format!("/{index}/_mapping"), None).await?;
+        // An alias is answered by its index's own name.
+        let mappings = live.as_object().and_then(|indexes| indexes.values().next());
+        Ok(mappings.map_or(Json::Null, |index| index["mappings"]["properties"].clone()))
+    }
+
     /// Searches an index.
     ///
     /// # Errors
