@@ -2,6 +2,8 @@
 //!
 //! `reconcile` compares up to a cut (`cut`): `recompute` gives the documents that should be, `diff` compares them with
 //! the index's, `certificate` says what was found and done, and `kept` keeps that.
+//! `life` tells how a document came to be, `cause` why it differs, `explain` gets the evidence for it, `programs` what an
+//! earlier program gave, `provenance` where records stand, and `why` all of it for one document.
 //! `insights` asks the archive about the shop. `frame` and `expression` carry the plan over to Polars.
 
 pub mod certificate;

@@ -77,7 +77,7 @@ fn ids(rng: &mut StdRng, by_step: &[(Step, BTreeMap<String, Document>)]) -> Vec<
 #[test]
 fn a_life_equals_the_definition_at_every_step() {
     let mut compared = 0;
-    for seed in 0..250 {
+    for seed in 0..600 {
         let mut rng = StdRng::seed_from_u64(seed);
         let pipeline = history::pipeline(&mut rng);
         let records = history::draw(&mut rng, &pipeline, 60);

@@ -2,15 +2,16 @@
 //!
 //! What is known of a column is the set of values that it can have in a row that bears on the document, in any version
 //! of it. An id gives single values; a row that was found gives all that it ever had; and a join carries what is known of
-//! one side to the other, since where both rows are there the two are equal. An input is asked for by place or key where
-//! the id names it, else by what its join compares, and of a keyed table then everything that those keys ever were.
+//! one side to the other: always to the right, and back where the right row is surely there. An input is asked for by
+//! place or key where the id names it, else by what its join compares, and of a keyed table then everything that those
+//! keys ever were.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_shared::history::{Content, HistoryRecord};
 use lockstep_shared::identity::key_of;
 use lockstep_shared::names::{Names, RowName};
-use lockstep_shared::plan::{ColumnRef, Pipeline, Sink, Table};
+use lockstep_shared::plan::{ColumnRef, JoinKind, Pipeline, Sink, Table};
 use lockstep_shared::value::Value;
 
 use super::store::{Ask, By, Store, tuple_of};
@@ -22,6 +23,9 @@ pub(super) struct Question {
     input: usize,
     pub(super) ask: Ask,
 }
+
+/// What is compared, and with what.
+type Tuples = (By, BTreeSet<Vec<Value>>);
 
 /// How far an input is.
 #[derive(Clone, Debug)]
@@ -61,7 +65,7 @@ impl<'a> Trace<'a> {
         if open().next().is_none() {
             return Ok(None);
         }
-        let ways: [fn(&Self, usize) -> Option<(By, BTreeSet<Vec<Value>>)>; 4] =
+        let ways: [fn(&Self, usize) -> Option<Tuples>; 4] =
             [Self::by_met_keys, Self::by_name, Self::by_join, Self::by_any_column];
         let found = ways.iter().find_map(|way| open().find_map(|input| Some((input, way(self, input)?))));
         let Some((input, (by, tuples))) = found else { return Err(Unknown::Open) };
@@ -69,13 +73,13 @@ impl<'a> Trace<'a> {
         Ok(Some(Question { input, ask: Ask { table, by, tuples } }))
     }
 
-    fn by_met_keys(&self, input: usize) -> Option<(By, BTreeSet<Vec<Value>>)> {
+    fn by_met_keys(&self, input: usize) -> Option<Tuples> {
         let Progress::Keys(keys) = &self.inputs[input] else { return None };
         Some((By::Columns(self.table(input).key.clone()), keys.clone()))
     }
 
     /// By the place that the id names, or by a whole key.
-    fn by_name(&self, input: usize) -> Option<(By, BTreeSet<Vec<Value>>)> {
+    fn by_name(&self, input: usize) -> Option<Tuples> {
         if let Some(RowName::Place(place)) = &self.names.rows[input] {
             return Some((By::Place, BTreeSet::from([tuple_of(*place)])));
         }
@@ -83,7 +87,7 @@ impl<'a> Trace<'a> {
         if key.is_empty() { None } else { self.tuples(input, key.iter().copied()) }
     }
 
-    fn by_join(&self, input: usize) -> Option<(By, BTreeSet<Vec<Value>>)> {
+    fn by_join(&self, input: usize) -> Option<Tuples> {
         let join = self.sink.query.inputs[input].join.as_ref()?;
         let columns: BTreeSet<usize> = join.on.iter().map(|pair| pair.right).collect();
         self.tuples(input, columns.iter().copied()).or_else(|| {
@@ -95,7 +99,7 @@ impl<'a> Trace<'a> {
         })
     }
 
-    fn by_any_column(&self, input: usize) -> Option<(By, BTreeSet<Vec<Value>>)> {
+    fn by_any_column(&self, input: usize) -> Option<Tuples> {
         let columns = 0..self.table(input).columns.len();
         let fewest = columns.filter_map(|c| Some((self.known(input, c)?.len(), c))).min()?.1;
         self.tuples(input, [fewest].into_iter())
@@ -106,7 +110,7 @@ impl<'a> Trace<'a> {
     }
 
     /// Every combination of what is known of the columns; `None` where one is not known, or there are too many.
-    fn tuples(&self, input: usize, columns: impl Iterator<Item = usize> + Clone) -> Option<(By, BTreeSet<Vec<Value>>)> {
+    fn tuples(&self, input: usize, columns: impl Iterator<Item = usize> + Clone) -> Option<Tuples> {
         let mut tuples = vec![Vec::new()];
         for column in columns.clone() {
             let values = self.known(input, column)?;
@@ -156,6 +160,14 @@ impl<'a> Trace<'a> {
         }
     }
 
+    /// Whether every document of the id has a row of this input.
+    fn is_there(&self, input: usize) -> bool {
+        let join = self.sink.query.inputs[input].join.as_ref();
+        matches!(self.names.rows[input], Some(RowName::Place(_) | RowName::Key(_)))
+            || self.names.columns.iter().any(|(column, value)| column.input == input && !value.is_null())
+            || join.is_some_and(|join| join.kind == JoinKind::Inner)
+    }
+
     /// Carries what is known over the joins until nothing new is.
     fn spread(&mut self) {
         loop {
@@ -163,7 +175,9 @@ impl<'a> Trace<'a> {
             for (number, input) in self.sink.query.inputs.iter().enumerate() {
                 for pair in input.join.iter().flat_map(|join| &join.on) {
                     let right = ColumnRef { input: number, column: pair.right };
-                    for (from, to) in [(pair.left, right), (right, pair.left)] {
+                    // A row that may be null-padded says nothing of the ones before it.
+                    let back = self.is_there(number).then_some((right, pair.left));
+                    for (from, to) in [(pair.left, right)].into_iter().chain(back) {
                         let is_open = matches!(self.inputs[to.input], Progress::Open);
                         if let (Some(values), true) = (self.known.get(&from), is_open && !self.known.contains_key(&to))
                         {

@@ -14,6 +14,9 @@ use super::class::Class;
 use super::inject::{Damage, evaluate};
 use super::world::{Known, Turn};
 
+/// Steps that no stream runs ahead of its archive.
+const FAR_AHEAD: u64 = 2_000_000;
+
 impl Damage<'_, '_> {
     /// A live document that nothing else has happened to.
     fn live(&mut self) -> Option<(String, Vec<Turn>, Known)> {
@@ -32,7 +35,10 @@ impl Damage<'_, '_> {
         let columns = &self.world.sink.columns;
         let number = match class {
             Class::IgnoredField => self.ignored?,
-            _ => self.rng.random_range(0..columns.len()),
+            _ => {
+                let fit: Vec<usize> = (0..columns.len()).filter(|n| fits(class, columns[*n].data_type)).collect();
+                *fit.get(self.rng.random_range(0..fit.len().max(1)))?
+            }
         };
         let (name, data_type) = (columns[number].name.clone(), columns[number].data_type);
         if known.values[number].is_null() || self.world.sink.key.contains(&number) {
@@ -92,9 +98,14 @@ impl Damage<'_, '_> {
         })
     }
 
+    /// A version of a step that nobody has reached.
+    pub(super) fn too_high(&mut self) -> Version {
+        Step(self.world.last.0 + FAR_AHEAD + self.rng.random_range(1..1000)).version()
+    }
+
     pub(super) fn version_too_high(&mut self) -> Option<()> {
         let (id, _, known) = self.live()?;
-        let version = Step(self.world.last.0 + self.rng.random_range(1..1000)).version();
+        let version = self.too_high();
         let source = self.world.json(&known.values);
         self.put(&id, version, source);
         self.note(Class::VersionTooHigh, &id, None)
@@ -152,15 +163,19 @@ impl Damage<'_, '_> {
         let (id, _, known) = self.live()?;
         let number = self.rng.random_range(0..u64::MAX);
         let (other, source) = if class == Class::SomebodyElses {
-            (format!("doc-{number:x}"), json!({"title": format!("note {number}"), "count": number % 100}))
+            let text = self.world.sink.columns.iter().find(|c| c.data_type == DataType::String);
+            let name = text.map_or("title", |column| column.name.as_str());
+            (format!("doc-{number:x}"), json!({name: format!("note {number}")}))
         } else {
             let digits =
                 |text: &str| text.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect::<String>();
             let mut source = self.object(&known.values);
             let fields = source.as_object_mut()?;
-            fields.iter_mut().for_each(|(_, value)| {
-                *value = if value.is_string() { json!(format!("x{number}")) } else { Json::Null }
-            });
+            for column in &self.world.sink.columns {
+                let is_text = column.data_type == DataType::String;
+                let value = if is_text { json!(format!("x{number}")) } else { Json::Null };
+                fields.insert(column.name.clone(), value);
+            }
             (format!("9{}", digits(&id)), source)
         };
         if self.world.turns.contains_key(&other) || self.injected.contains_key(&other) {
@@ -181,6 +196,15 @@ impl Damage<'_, '_> {
         let source = self.world.json(&values);
         self.put(&id, step.version(), source);
         self.note(Class::EarlierProgram, &id, None)
+    }
+}
+
+/// Whether a field of the type can be damaged so.
+fn fits(class: Class, data_type: DataType) -> bool {
+    match class {
+        Class::FewerDigits => matches!(data_type, DataType::Double | DataType::Decimal { .. }),
+        Class::CoarserTime => data_type.is_timestamp(),
+        _ => true,
     }
 }
 

@@ -251,7 +251,7 @@ impl Damage<'_, '_> {
         let known = known.as_ref()?;
         let version = match class {
             Class::PutBackByHand => Version(ended.version().0 + self.rng.random_range(1..9)),
-            Class::ExtraVersionTooHigh => Step(self.world.last.0 + self.rng.random_range(1..1000)).version(),
+            Class::ExtraVersionTooHigh => self.too_high(),
             _ => step.version(),
         };
         let is_known = matches!(class, Class::PaddedDocument | Class::CameBack);

@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 
 use lockstep_batch::life::RecordAt;
 use lockstep_shared::coordinates::{Place, Step, TableId};
-use lockstep_shared::document::write_json;
+use lockstep_shared::document::{differences, write_json};
 use lockstep_shared::history::{Content, HistoryRecord, contents};
 use lockstep_shared::identity::{DocumentId, IdentifiedRow, key_of};
 use lockstep_shared::index::{Action, Operation};
 use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::semantics::made;
 use lockstep_shared::value::Value;
+use serde_json::Value as Json;
 
+use super::inject::evaluate;
 use crate::simulation::index::Index;
 
 /// A document after a step, by the definition.
@@ -136,19 +138,26 @@ impl<'a> World<'a> {
         if table.is_keyed() { (None, key_of(table, &row.row)) } else { (Some(row.place), Vec::new()) }
     }
 
-    /// Whether two lists of records show the same in every column that the sink reads, table by table.
+    /// Whether the records are exactly those of a document that is there and has this content.
     #[must_use]
-    pub fn look_alike(&self, one: &[RecordAt], other: &[RecordAt]) -> bool {
-        let read = self.sink.query.columns_read();
-        let shown = |record: &RecordAt| {
-            let found = self.records.iter().find(|r| r.table == record.table && r.place == record.place);
-            let inputs = self.sink.query.inputs.iter().zip(&read).filter(|(input, _)| input.table == record.table);
-            let columns: Vec<usize> = inputs.flat_map(|(_, columns)| columns.iter().copied()).collect();
-            let row = found.and_then(|r| if let Content::Row(row) = &r.content { Some(row) } else { None });
-            (record.table, row.map(|row| columns.iter().map(|c| row[*c].clone()).collect::<Vec<Value>>()))
-        };
-        let mut sides = [one, other].map(|records| records.iter().map(shown).collect::<Vec<_>>());
-        sides.iter_mut().for_each(|side| side.sort());
-        sides[0] == sides[1]
+    pub fn are_of_a_document(&self, records: &[RecordAt], source: &Json) -> bool {
+        let standing = self.turns.values().filter_map(|turns| turns.last()?.1.as_ref());
+        let mut same = standing.filter(|known| differences(&self.sink.columns, &known.values, source).is_empty());
+        same.any(|known| self.records_of(known) == records)
+    }
+
+    /// Whether the document would have this content with the record's row in place of one of its own.
+    #[must_use]
+    pub fn makes(&self, id: &str, record: RecordAt, source: &Json) -> bool {
+        let Some((_, Some(known))) = self.turns.get(id).and_then(|turns| turns.last()) else { return false };
+        let found = self.records.iter().find(|r| r.table == record.table && r.place == record.place);
+        let Some(Content::Row(row)) = found.map(|r| &r.content) else { return false };
+        let inputs = self.sink.query.inputs.iter().enumerate().filter(|(_, input)| input.table == record.table);
+        inputs.into_iter().any(|(number, _)| {
+            let mut rows = known.rows.clone();
+            rows[number] = Some(IdentifiedRow { place: record.place, row: row.clone() });
+            let values: Vec<Value> = self.sink.query.projection.iter().map(|e| evaluate(e, &rows)).collect();
+            differences(&self.sink.columns, &values, source).is_empty()
+        })
     }
 }

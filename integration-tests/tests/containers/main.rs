@@ -25,3 +25,5 @@ mod kibana;
 mod lag;
 mod page;
 mod console;
+mod corruption;
+mod why;
