@@ -32,7 +32,8 @@ pub(super) fn name(evidence: &Evidence<'_>, case: &Case<'_>, life: &Life) -> Nam
     if is_edited(found.version) {
         return edited(found);
     }
-    by_content(evidence, life, found)
+    ignored(evidence, fields)
+        .or_else(|| by_content(evidence, life, found))
         .or_else(|| by_fields(evidence, life.at(evidence.cut), fields))
         .or_else(|| case.partner.as_ref().map(|partner| wrong_partner(evidence, partner, life)))
         .or_else(|| by_program(evidence, case, found))
@@ -60,6 +61,13 @@ fn by_content(evidence: &Evidence<'_>, life: &Life, found: &Found) -> Option<Nam
     Some(Named::new(Cause::Stale, sentence, distinct(records)))
 }
 
+/// Every field that differs is absent, and the live mapping has no such fields.
+fn ignored(evidence: &Evidence<'_>, fields: &[FieldDifference]) -> Option<Named> {
+    let column = |field: &FieldDifference| evidence.sink.columns.iter().find(|c| c.name == field.field);
+    let is_ignored = |field: &FieldDifference| Coercion::ignored(evidence.mapping.as_ref(), column(field)?, field);
+    fields.iter().all(|field| is_ignored(field).is_some()).then(|| by_fields(evidence, None, fields)).flatten()
+}
+
 /// Every field that differs is the expected value after a conversion, or is ignored by the mapping.
 fn by_fields(evidence: &Evidence<'_>, expected: Option<&Standing>, fields: &[FieldDifference]) -> Option<Named> {
     let said: Vec<String> = fields
@@ -68,8 +76,9 @@ fn by_fields(evidence: &Evidence<'_>, expected: Option<&Standing>, fields: &[Fie
             let number = evidence.sink.columns.iter().position(|c| c.name == field.field)?;
             let column = &evidence.sink.columns[number];
             let ignored = || Coercion::ignored(evidence.mapping.as_ref(), column, field);
-            let coercion =
-                coerced(&expected?.values[number], column.data_type, field.found.as_ref()).or_else(ignored)?;
+            let value = expected.map(|standing| &standing.values[number]);
+            let coercion = value.and_then(|value| coerced(value, column.data_type, field.found.as_ref()));
+            let coercion = coercion.or_else(ignored)?;
             Some(format!("{} {}", field.field, coercion.sentence()))
         })
         .collect::<Option<_>>()?;

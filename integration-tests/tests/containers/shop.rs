@@ -302,6 +302,14 @@ impl Shop {
         Ok(program.output())
     }
 
+    /// What `why` says of an id, and its exit code.
+    pub async fn why(&self, id: &str, options: &[&str], code: i32) -> Result<String> {
+        let path = self.path().display().to_string();
+        let mut program = self.start_program("lockstep-batch", &[&["why", &path, id], options].concat())?;
+        program.expect_exit(code, SOON).await?;
+        Ok(program.output())
+    }
+
     /// Runs a command of the stream layer to its end and checks its exit code; what it printed.
     pub async fn stream(&self, command: &[&str], code: i32) -> Result<String> {
         let mut program = self.program("lockstep-stream", command)?;

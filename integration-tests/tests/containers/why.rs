@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::shop::{SOON, Shop};
 
 async fn told(shop: &Shop, id: &str, code: i32) -> Result<Value> {
-    let output = shop.batch(&["why", "--output", "json", "--sink", "orders_enriched", id], code).await?;
+    let output = shop.why(id, &["--output", "json", "--sink", "orders_enriched"], code).await?;
     serde_json::from_str(&output).with_context(|| format!("JSON: {output}"))
 }
 
@@ -33,9 +33,14 @@ async fn why_tells_the_records_behind_a_document_and_what_became_of_it() -> Resu
     let accounts = told(&shop, "7", 0).await?;
     let account = &accounts[0];
     let turns = account["turns"].as_array().context("a life")?;
-    assert_eq!(turns.iter().map(|t| t["what"].as_str()).collect::<Vec<_>>(), [Some("written"), Some("changed")], "{account:#}");
+    assert_eq!(
+        turns.iter().map(|t| t["what"].as_str()).collect::<Vec<_>>(),
+        [Some("written"), Some("changed")],
+        "{account:#}"
+    );
     assert_eq!(turns[1]["fields"], json!({"product_name": "Air", "brand": "Nike", "price": 9}), "{account:#}");
-    let tables: Vec<&str> = turns[1]["records"].as_array().into_iter().flatten().filter_map(|r| r["table"].as_str()).collect();
+    let tables: Vec<&str> =
+        turns[1]["records"].as_array().into_iter().flatten().filter_map(|r| r["table"].as_str()).collect();
     assert_eq!(tables, ["sales", "users", "products"], "{account:#}");
     assert_eq!(account["difference"], Value::Null);
 
@@ -45,13 +50,20 @@ async fn why_tells_the_records_behind_a_document_and_what_became_of_it() -> Resu
     let explanation = &accounts[0]["difference"]["explanation"];
     assert_eq!(explanation["cause"], "write-lost", "{accounts:#}");
     assert_eq!(explanation["records"].as_array().map(Vec::len), Some(3), "{accounts:#}");
-    let text = shop.batch(&["why", "7"], 3).await?;
-    for said in ["step ", "written", "customer_name: \"Ann Lee\"", "users.jsonl partition 0 offset 0", "the index does not have it", "write-lost: "] {
+    let text = shop.why("7", &[], 3).await?;
+    for said in [
+        "step ",
+        "written",
+        "customer_name: \"Ann Lee\"",
+        "users.jsonl partition 0 offset 0",
+        "the index does not have it",
+        "write-lost: ",
+    ] {
         ensure!(text.contains(said), "expected '{said}' in\n{text}");
     }
-    let text = shop.batch(&["why", "99"], 1).await?;
+    let text = shop.why("99", &[], 1).await?;
     ensure!(text.contains("nothing is known of 99"), "{text}");
-    let text = shop.batch(&["why", "--sink", "nobody", "7"], 2).await?;
+    let text = shop.why("7", &["--sink", "nobody"], 2).await?;
     ensure!(text.contains("the pipeline has no such sink, but product_dashboard"), "{text}");
     shop.reconcile(&["--repair"], 0).await?;
     told(&shop, "7", 0).await?;
