@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use crate::cause::{Cause, Examined, Named, id_of};
+use crate::cut::Precision;
 use crate::diff::{Compared, Difference};
 use crate::provenance::Provenance;
 
@@ -20,10 +21,41 @@ pub struct Certificate {
     pub made_at: String,
     /// Everything up to this step was compared.
     pub cut: Step,
+    /// How exactly the indexes were known at the cut.
+    pub precision: CutReport,
     /// The next offset of each partition of each table, as the archive then stood.
     pub positions: BTreeMap<String, BTreeMap<i32, i64>>,
     /// One for every sink with an index.
     pub sinks: Vec<SinkReport>,
+}
+
+/// How exactly the indexes were known at the cut.
+#[derive(Clone, Debug, Serialize)]
+pub struct CutReport {
+    /// Whether they were compared exactly as they were at the cut.
+    pub exact: bool,
+    /// How long the stream held its sinks for it, in milliseconds.
+    pub held_ms: Option<f64>,
+    /// Why it is not exact.
+    pub reason: Option<String>,
+}
+
+impl CutReport {
+    /// The report of a cut.
+    #[must_use]
+    pub fn of(precision: &Precision) -> Self {
+        match precision {
+            Precision::Exact(exact) => Self { exact: true, held_ms: Some(exact.held_ms), reason: None },
+            Precision::Around { reason } => Self { exact: false, held_ms: None, reason: Some(reason.clone()) },
+        }
+    }
+
+    fn text(&self) -> String {
+        match (&self.reason, self.held_ms) {
+            (Some(reason), _) => format!("the cut is not exact: {reason}\n"),
+            (None, held) => format!("an exact cut; the stream's sinks were held for {:.0} ms\n", held.unwrap_or(0.0)),
+        }
+    }
 }
 
 /// What was found in one index.
@@ -131,7 +163,7 @@ impl Certificate {
     /// The report for people.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut out = String::new();
+        let mut out = self.precision.text();
         for sink in &self.sinks {
             let written = sink.write(self.cut, &mut out);
             assert!(written.is_ok(), "writing into memory does not fail");

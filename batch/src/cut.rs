@@ -1,4 +1,8 @@
 //! The cut of a reconcile: the step up to which archive and index are compared.
+//!
+//! A running stream makes an exact one (`POST /v1/cuts`): the archive has everything up to it, and a point in time of each
+//! index holds everything up to it and nothing after. Where no stream answers, or the index is written by somebody else,
+//! the cut is what the archive has, and documents that are younger in the index are left out.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,13 +10,20 @@ use std::time::Duration;
 
 use lockstep_shared::archive::{Archive, Note};
 use lockstep_shared::coordinates::Step;
-use lockstep_shared::plan::Pipeline;
+use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::sql::settings::Settings;
+use serde::Deserialize;
 
 use crate::recompute::RecomputeError;
 
 /// How long the stream may take to say how far it is.
 const STATUS_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take to make a cut: a little longer than it tries itself.
+const CUT_PATIENCE: Duration = Duration::from_secs(75);
+/// How often it is asked again while it says that asking again helps.
+const ATTEMPTS: u32 = 5;
+/// Pause between two questions.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is compared with what.
 #[derive(Clone, Debug)]
@@ -21,6 +32,44 @@ pub struct Cut {
     pub step: Step,
     /// What each table's archive noted last.
     pub notes: BTreeMap<String, Note>,
+    /// How exactly the index is known at the cut.
+    pub precision: Precision,
+}
+
+/// How exactly an index is known at a cut.
+#[derive(Clone, Debug)]
+pub enum Precision {
+    /// Points in time hold what was written up to the cut, and nothing after.
+    Exact(Exact),
+    /// The index is read as it is; what is younger than the cut is left out.
+    Around {
+        /// Why it is not exact.
+        reason: String,
+    },
+}
+
+/// What the stream has made.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Exact {
+    step: Step,
+    /// How long the stream held its sinks, in milliseconds.
+    pub held_ms: f64,
+    sinks: BTreeMap<String, Moment>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Moment {
+    index: String,
+    point_in_time: String,
+}
+
+impl Cut {
+    /// The point in time of a sink's index, where the cut is exact.
+    #[must_use]
+    pub fn point_in_time(&self, sink: &Sink, index: &str) -> Option<&str> {
+        let Precision::Exact(exact) = &self.precision else { return None };
+        exact.sinks.get(&sink.name).filter(|moment| moment.index == index).map(|moment| moment.point_in_time.as_str())
+    }
 }
 
 /// A cut of now.
@@ -29,9 +78,18 @@ pub struct Cut {
 /// Where an archive cannot be read.
 pub async fn take(pipeline: &Pipeline, settings: &Settings) -> Result<Cut, RecomputeError> {
     // Asked before the archive is read: what the index has acknowledged by then is in it when it is scanned.
-    let acknowledged = acknowledged(settings).await;
+    let (step, precision) = match acknowledged(settings).await {
+        None => (
+            None,
+            Precision::Around { reason: format!("no stream of this archive answers at {}", settings.http_address) },
+        ),
+        Some(acknowledged) => match exact(settings).await {
+            Ok(exact) => (Some(exact.step), Precision::Exact(exact)),
+            Err(reason) => (Some(acknowledged), Precision::Around { reason }),
+        },
+    };
     let (archived, notes) = archived(pipeline, settings).await?;
-    Ok(Cut { step: acknowledged.map_or(archived, |acknowledged| acknowledged.min(archived)), notes })
+    Ok(Cut { step: step.map_or(archived, |step| step.min(archived)), notes, precision })
 }
 
 /// The last step that every table's archive has, and what each notes.
@@ -53,7 +111,7 @@ pub(crate) async fn archived(
 /// The last step whose documents the index has, as the running stream says; `None` where none runs, which must then have
 /// written all that is archived. A stream that fills another archive is somebody else's.
 pub(crate) async fn acknowledged(settings: &Settings) -> Option<Step> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Status {
         archive: PathBuf,
         acknowledged: Step,
@@ -63,4 +121,36 @@ pub(crate) async fn acknowledged(settings: &Settings) -> Option<Step> {
     let status = answer.json::<Status>().await.ok()?;
     let is_ours = status.archive.canonicalize().ok()? == settings.archive_path.canonicalize().ok()?;
     is_ours.then_some(status.acknowledged)
+}
+
+/// An exact cut by the running stream, or why there is none.
+async fn exact(settings: &Settings) -> Result<Exact, String> {
+    let client = reqwest::Client::builder().timeout(CUT_PATIENCE).no_proxy().build().map_err(|e| e.to_string())?;
+    let url = format!("http://{}/v1/cuts", settings.http_address);
+    let mut reason = String::new();
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let answer = client.post(&url).send().await.map_err(|e| format!("the stream gives no cut: {e}"))?;
+        let (status, body) = (answer.status(), answer.bytes().await.map_err(|e| e.to_string())?);
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|e| format!("the stream's cut cannot be read: {e}"));
+        }
+        reason = refusal(&body);
+        if !matches!(status.as_u16(), 429 | 503) {
+            break;
+        }
+    }
+    Err(format!("the stream gives no cut: {reason}"))
+}
+
+/// The sentence of an answer that is no success.
+fn refusal(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    let sentence = serde_json::from_slice::<Refusal>(body).map(|refusal| refusal.error);
+    sentence.unwrap_or_else(|_| "its version of Lockstep makes none".into())
 }

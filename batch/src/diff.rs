@@ -38,11 +38,20 @@ pub enum Difference {
     },
 }
 
+/// What becomes of documents that a step after the cut has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Younger {
+    /// They are left out: the stream has gone on since.
+    LeftOut,
+    /// There can be none, so that one differs whatever it holds.
+    Judged,
+}
+
 /// A comparison under way: documents of the index are taken one by one, in any order.
 pub struct Comparison<'a> {
     sink: &'a Sink,
     cut: Step,
-    known: Step,
+    younger_are: Younger,
     expected: Documents,
     differences: Vec<Difference>,
     equal: u64,
@@ -66,14 +75,8 @@ pub struct Compared {
 impl<'a> Comparison<'a> {
     /// Begins with what should be after the cut.
     #[must_use]
-    pub fn new(sink: &'a Sink, cut: Step, expected: Documents) -> Self {
-        Self { sink, cut, known: Step(u64::MAX), expected, differences: Vec::new(), equal: 0, younger: 0, found: 0 }
-    }
-
-    /// No step after this one has been written: a document of a later version is no younger one, but differs.
-    #[must_use]
-    pub fn knowing(self, known: Step) -> Self {
-        Self { known, ..self }
+    pub fn new(sink: &'a Sink, cut: Step, younger_are: Younger, expected: Documents) -> Self {
+        Self { sink, cut, younger_are, expected, differences: Vec::new(), equal: 0, younger: 0, found: 0 }
     }
 
     /// Takes a document of the index.
@@ -81,8 +84,8 @@ impl<'a> Comparison<'a> {
         self.found += 1;
         let id = DocumentId(found.id.as_str().into());
         let expected = self.expected.remove(&id);
-        let is_beyond = found.version.step() > self.known;
-        if found.version.step() > self.cut && !is_beyond {
+        let is_younger = found.version.step() > self.cut;
+        if is_younger && self.younger_are == Younger::LeftOut {
             self.younger += 1;
             return;
         }
@@ -91,7 +94,8 @@ impl<'a> Comparison<'a> {
             return;
         };
         match differences(&self.sink.columns, &expected, &found.source) {
-            none if none.is_empty() && !is_beyond => self.equal += 1,
+            // A version that no step has given keeps later writes out.
+            none if none.is_empty() && !is_younger => self.equal += 1,
             fields => self.differences.push(Difference::Different { id, expected, fields, found }),
         }
     }

@@ -51,6 +51,8 @@ mod tests {
 
     use lockstep_shared::coordinates::Step;
 
+    use crate::certificate::CutReport;
+
     use super::*;
 
     #[test]
@@ -58,7 +60,13 @@ mod tests {
         let archive = tempfile::tempdir().unwrap();
         for n in 0..KEPT + 2 {
             let made_at = format!("2026-11-24T{:02}:{:02}:00.5+00:00", n / 60, n % 60);
-            let certificate = Certificate { made_at, cut: Step(1), positions: BTreeMap::new(), sinks: Vec::new() };
+            let certificate = Certificate {
+                made_at,
+                cut: Step(1),
+                precision: CutReport { exact: true, held_ms: None, reason: None },
+                positions: BTreeMap::new(),
+                sinks: Vec::new(),
+            };
             let path = keep(&certificate, archive.path()).unwrap();
             assert!(path.is_file(), "{}", path.display());
         }

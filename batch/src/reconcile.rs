@@ -4,15 +4,15 @@ use lockstep_shared::archive::Note;
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::index::{
     Client, ClientConfig, IndexError, index_name,
-    scan::{Reading, scan},
+    scan::{Moment, Reading, scan},
     writer::Writer,
 };
 use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::sql::settings::{SettingError, Settings};
 
-use crate::certificate::{Certificate, Repaired, SinkReport};
+use crate::certificate::{Certificate, CutReport, Repaired, SinkReport};
 use crate::cut::{self, Cut, acknowledged};
-use crate::diff::{self, Compared, Comparison, Difference};
+use crate::diff::{self, Compared, Comparison, Difference, Younger};
 use crate::explain::Surroundings;
 use crate::kept;
 use crate::recompute::{self, RecomputeError};
@@ -76,26 +76,27 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
     if sinks.is_empty() {
         return Err(ReconcileError::NoIndex);
     }
-    let Cut { step: cut, notes } = cut::take(pipeline, &settings).await?;
-    let surroundings = Surroundings::read(pipeline, &settings, &notes).await?;
+    let cut = cut::take(pipeline, &settings).await?;
+    let surroundings = Surroundings::read(pipeline, &settings, &cut.notes).await?;
     let mut reports = Vec::with_capacity(sinks.len());
     for sink in sinks {
         let client = Client::new(&ClientConfig::of_sink(sink)?)?;
-        let compared = compare(pipeline, &settings, sink, cut, &surroundings, &client).await?;
+        let compared = compare(pipeline, &settings, sink, &cut, &client).await?;
         let mut report = SinkReport::new(sink, index_name(sink), &compared, options.sample);
-        let evidence = surroundings.evidence(pipeline, sink, cut, &client).await;
+        let evidence = surroundings.evidence(pipeline, sink, cut.step, &client).await;
         let explained = tokio::task::block_in_place(|| surroundings.explain(&evidence, &compared.differences))?;
         report.explain(pipeline, &compared, &explained);
         if options.repair == Repair::Repair && report.differences() > 0 {
-            report.repair = Some(repair(sink, cut, &compared.differences, client).await?);
+            report.repair = Some(repair(sink, cut.step, &compared.differences, client).await?);
         }
         reports.push(report);
     }
     let positions = |note: &Note| note.positions.iter().map(|(partition, offset)| (partition.0, offset.0)).collect();
     let certificate = Certificate {
         made_at: chrono::Utc::now().to_rfc3339(),
-        cut,
-        positions: notes.iter().map(|(table, note)| (table.clone(), positions(note))).collect(),
+        cut: cut.step,
+        precision: CutReport::of(&cut.precision),
+        positions: cut.notes.iter().map(|(table, note)| (table.clone(), positions(note))).collect(),
         sinks: reports,
     };
     // Whoever may only read the archive gets the certificate all the same.
@@ -120,15 +121,18 @@ async fn compare(
     pipeline: &Pipeline,
     settings: &Settings,
     sink: &Sink,
-    cut: Step,
-    surroundings: &Surroundings,
+    cut: &Cut,
     client: &Client,
 ) -> Result<Compared, ReconcileError> {
-    let expected = expected(pipeline, settings, sink, cut).await?;
-    let mut comparison = Comparison::new(sink, cut, expected).knowing(surroundings.out_of_reach());
-    scan(client, index_name(sink), Reading::Whole, |found| comparison.take(found)).await?;
+    let point_in_time = cut.point_in_time(sink, index_name(sink));
+    let younger = if point_in_time.is_some() { Younger::Judged } else { Younger::LeftOut };
+    let moment = point_in_time.map_or(Moment::Now, Moment::PointInTime);
+    let mut comparison = Comparison::new(sink, cut.step, younger, expected(pipeline, settings, sink, cut.step).await?);
+    scan(client, index_name(sink), moment, Reading::Whole, |found| comparison.take(found)).await?;
     let mut compared = comparison.finish();
-    leave_out_deleted_since(pipeline, settings, sink, cut, &mut compared).await?;
+    if younger == Younger::LeftOut {
+        leave_out_deleted_since(pipeline, settings, sink, cut.step, &mut compared).await?;
+    }
     Ok(compared)
 }
 

@@ -15,8 +15,8 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::cause::Examined;
 use crate::certificate::{Explanation, Sample, sample};
-use crate::cut::{self, Cut};
-use crate::diff::Comparison;
+use crate::cut;
+use crate::diff::{Comparison, Younger};
 use crate::explain::Surroundings;
 use crate::life::{Life, Standing, State, Unknown, lives};
 use crate::life::{Store, fetch};
@@ -136,7 +136,9 @@ impl Account {
 /// Where the archive or an index cannot be read.
 pub async fn why(pipeline: &Pipeline, id: &str, only: Option<&str>) -> Result<Vec<Account>, ReconcileError> {
     let settings = Settings::of(pipeline)?;
-    let Cut { step: cut, notes, .. } = cut::take(pipeline, &settings).await?;
+    let acknowledged = cut::acknowledged(&settings).await;
+    let (archived, notes) = cut::archived(pipeline, &settings).await?;
+    let cut = acknowledged.map_or(archived, |acknowledged| acknowledged.min(archived));
     let surroundings = Surroundings::read(pipeline, &settings, &notes).await?;
     let mut accounts = Vec::new();
     for sink in pipeline.sinks.iter().filter(|sink| only.is_none_or(|only| *only == sink.name)) {
@@ -218,7 +220,9 @@ async fn compare(
     });
     let expected = life.at(account.cut).map(|s| (DocumentId(account.id.as_str().into()), s.values.clone()));
     let expected: Documents = expected.into_iter().collect();
-    let mut comparison = Comparison::new(sink, account.cut, expected).knowing(surroundings.out_of_reach());
+    let is_beyond = found.as_ref().is_some_and(|found| found.version.step() > surroundings.out_of_reach());
+    let younger = if is_beyond { Younger::Judged } else { Younger::LeftOut };
+    let mut comparison = Comparison::new(sink, account.cut, younger, expected);
     if let Some(found) = found {
         comparison.take(found);
     }

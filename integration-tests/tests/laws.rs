@@ -343,7 +343,7 @@ fn writes(commands: &[Command]) -> Vec<(Step, &[Change])> {
         .iter()
         .filter_map(|command| match command {
             Command::Write(work) => Some((work.step, work.changes.as_slice())),
-            Command::Journal(_) | Command::Archive(_) | Command::Search(_) => None,
+            Command::Journal(_) | Command::Archive(_) | Command::Search(_) | Command::Commit | Command::Hold => None,
         })
         .collect()
 }

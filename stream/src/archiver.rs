@@ -16,6 +16,15 @@ const RECORDS_IN_A_COMMIT: usize = 200_000;
 /// Bytes after which it does not wait for more, for records that are large.
 const BYTES_IN_A_COMMIT: usize = 64 * 1024 * 1024;
 
+/// What comes to the archive, in order.
+#[derive(Debug)]
+pub enum ArchiveWork {
+    /// A step.
+    Step(Work),
+    /// Do not wait for more.
+    Commit,
+}
+
 /// The archive's writer.
 pub struct Archiver {
     tables: Vec<TableArchive>,
@@ -38,7 +47,7 @@ impl Archiver {
     /// Where the archive cannot be written.
     pub async fn run(
         mut self,
-        mut queue: mpsc::Receiver<Work>,
+        mut queue: mpsc::Receiver<ArchiveWork>,
         archived: mpsc::Sender<Step>,
     ) -> Result<(), ArchiveError> {
         let mut due = Instant::now() + self.max_delay;
@@ -51,7 +60,14 @@ impl Archiver {
                     continue;
                 }
             };
-            let Some(work) = work else { return self.commit(&archived).await };
+            let work = match work {
+                Some(ArchiveWork::Step(work)) => work,
+                Some(ArchiveWork::Commit) => {
+                    self.commit(&archived).await?;
+                    continue;
+                }
+                None => return self.commit(&archived).await,
+            };
             if self.gathered.is_empty() {
                 due = Instant::now() + self.max_delay;
             }

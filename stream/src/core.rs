@@ -34,6 +34,10 @@ pub enum Command {
     /// The indexes are searched for documents of lost steps, after what goes to the sinks before this; the answer goes to
     /// [`Core::settle`].
     Search(Survey),
+    /// The archive takes what has come to it at once.
+    Commit,
+    /// The sinks write what goes to them before this, and nothing after, until every index has a point in time.
+    Hold,
 }
 
 /// Counts since the start, by table.
@@ -236,6 +240,17 @@ impl Core {
         let due = self.uncertainty.as_mut().filter(|_| self.journaled.is_empty());
         commands.extend(due.and_then(|uncertainty| uncertainty.due(tables, &self.positions)).map(Command::Search));
         commands
+    }
+
+    /// Cuts what is pending, and asks for everything to be held at the step that is then the last one. `None` where the
+    /// index is not at any one step: while the journal is replayed, and until documents of lost steps are settled.
+    pub fn hold(&mut self) -> Option<(Step, Vec<Command>)> {
+        if self.is_replaying() || self.is_uncertain() {
+            return None;
+        }
+        let mut commands = self.cut(Cut::Now);
+        commands.extend([Command::Commit, Command::Hold]);
+        Some((self.step, commands))
     }
 
     /// The indexes hold these documents of lost steps: a step without records writes each as it is now.

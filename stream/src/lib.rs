@@ -10,6 +10,7 @@ pub mod journal;
 pub mod join;
 pub mod survey;
 pub mod core;
+pub mod cut;
 pub mod group;
 pub mod sink;
 pub mod commit;

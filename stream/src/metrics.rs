@@ -3,7 +3,9 @@
 
 mod stages;
 
-use prometheus::core::{AtomicU64, Collector, GenericCounter, GenericCounterVec, GenericGauge, GenericGaugeVec};
+use prometheus::core::{
+    AtomicF64, AtomicU64, Collector, GenericCounter, GenericCounterVec, GenericGauge, GenericGaugeVec,
+};
 use prometheus::{Encoder, Opts, Registry, TextEncoder};
 
 use crate::status::{PHASES, Snapshot, TableStatus};
@@ -42,6 +44,7 @@ fn counters(registry: &Registry, snapshot: &Snapshot) {
         "Documents written and deleted since the start",
         snapshot.written,
     );
+    counter(registry, "lockstep_cuts_total", "Cuts taken since the start", snapshot.cuts.taken);
     counter(registry, "lockstep_retries_total", "Writes sent again since the start", snapshot.retries);
     counter(
         registry,
@@ -49,6 +52,13 @@ fn counters(registry: &Registry, snapshot: &Snapshot) {
         "Documents rejected by the index since the start",
         snapshot.dead_letters,
     );
+    if let Ok(held) = GenericCounter::<AtomicF64>::new(
+        "lockstep_cut_held_seconds_total",
+        "How long the sinks were held for them in all",
+    ) {
+        held.inc_by(snapshot.cuts.held_seconds);
+        add(registry, held);
+    }
     let of = |count: fn(&TableStatus) -> u64| snapshot.tables.iter().map(move |(name, t)| (name.as_str(), count(t)));
     by_table(registry, "lockstep_records_total", "Records taken since the start", of(|t| t.records));
     by_table(registry, "lockstep_rejected_total", "Records that could not be read", of(|t| t.rejected));

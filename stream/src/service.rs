@@ -20,11 +20,11 @@ use lockstep_shared::sql::settings::Settings;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::archiver::Archiver;
-use crate::commit;
+use crate::archiver::{ArchiveWork, Archiver};
 use crate::console::{self, Console};
 use crate::continuity;
 use crate::core::{Command, Core, Cut, Limits};
+use crate::cut;
 use crate::dashboard::{self, Dashboard};
 use crate::embedded::{self, EmbeddedError};
 use crate::group;
@@ -48,6 +48,8 @@ const STEPS_QUEUED: usize = 64;
 const STEPS_IN_FLIGHT: u64 = 32;
 /// Questions of people that wait; who asks when there is no room is told so.
 const QUESTIONS_QUEUED: usize = 16;
+/// Cuts asked for that wait while one is under way; who asks when there is no room is told so.
+const CUTS_QUEUED: usize = 1;
 /// How often an idle stream looks whether another one has taken the archive over.
 const LOOK_FOR_OTHERS: std::time::Duration = std::time::Duration::from_secs(1);
 /// Boundaries in the journal's file beyond which those that the archive has are dropped from it.
@@ -124,8 +126,10 @@ pub async fn run(
     let owner = Arc::new(owner);
     let dashboard = Arc::new(Dashboard::new(&pipeline).map_err(SinkError::from)?);
     let (questions, asked) = mpsc::channel(QUESTIONS_QUEUED);
+    let (cuts, cuts_asked) = mpsc::channel(CUTS_QUEUED);
     let console = Console::new(pipeline.clone(), settings, status.clone(), dashboard.clone(), questions);
     let others = dashboard::routes::routes(dashboard, &settings.archive_path)
+        .merge(cut::routes::routes(&pipeline, cuts).map_err(SinkError::from)?)
         .merge(console::routes(console.map_err(SinkError::from)?));
     let _http = http::serve(&settings.http_address, status.clone(), others).await?;
     let embedded = match &settings.embedded_address {
@@ -157,7 +161,7 @@ pub async fn run(
         sinks = Sinks::open(pipeline.clone(), &settings.state_path, status.clone(), owner.clone()) => sinks?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
-    let last_run = LastRun { owner, journal, recorded, tables, progress, resumed, last, asked };
+    let last_run = LastRun { owner, journal, recorded, tables, progress, resumed, last, asked, cuts: cuts_asked };
     let ended = Service::start(pipeline, settings, status, last_run, sinks)?.run(stop).await;
     if let Some(server) = embedded {
         server.stop().await;
@@ -174,6 +178,7 @@ struct LastRun {
     progress: Progress,
     resumed: Resumed,
     asked: mpsc::Receiver<Question>,
+    cuts: mpsc::Receiver<cut::Request>,
     /// The last record of each partition.
     last: BTreeMap<Channel, RawRecord>,
 }
@@ -184,6 +189,8 @@ struct Service {
     status: Arc<Status>,
     watch: Watch,
     asked: mpsc::Receiver<Question>,
+    cuts: mpsc::Receiver<cut::Request>,
+    cut: Option<cut::Pending>,
     owner: Arc<Ownership>,
     journal: Journal,
     recorded: Recorded,
@@ -191,7 +198,7 @@ struct Service {
     sources: Sources,
     events: mpsc::Receiver<SourceEvent>,
     sink: Effect<SinkWork, SinkDone, SinkError>,
-    archiver: Effect<commit::Work, Step, ArchiveError>,
+    archiver: Effect<ArchiveWork, Step, ArchiveError>,
     /// The progress's, for the archiver.
     acknowledged: Arc<AtomicU64>,
     progress: Progress,
@@ -215,7 +222,7 @@ impl Service {
         last_run: LastRun,
         sinks: Sinks,
     ) -> Result<Self, ServiceError> {
-        let LastRun { owner, journal, recorded, tables, progress, resumed, last, asked } = last_run;
+        let LastRun { owner, journal, recorded, tables, progress, resumed, last, asked, cuts } = last_run;
         let Resumed { core, positions, again } = resumed;
         let acknowledged = Arc::new(AtomicU64::new(progress.acknowledged().0));
         let (sink_queue, sink_work) = mpsc::channel(STEPS_QUEUED);
@@ -234,6 +241,8 @@ impl Service {
         Ok(Self {
             watch: Watch::new(pipeline.clone(), status.clone()),
             asked,
+            cuts,
+            cut: None,
             pipeline,
             status,
             owner,
@@ -279,11 +288,20 @@ impl Service {
                         self.queue(settled, &mut commands)?;
                         Cut::Full
                     }
+                    SinkDone::Held(held) => {
+                        let archived = self.progress.archived();
+                        self.cut = self.cut.take().and_then(|cut| cut.held(held, archived));
+                        Cut::Full
+                    }
                 },
                 Some(step) = self.archiver.done.recv() => self.on_archived(step)?,
                 Some(event) = self.events.recv(), if commands.is_empty() && self.core.wants_records() => self.on_event(event)?,
                 Some(question) = self.asked.recv() => {
                     question.answer(&self.core);
+                    continue;
+                }
+                Some(request) = self.cuts.recv(), if self.cut.is_none() => {
+                    self.begin_cut(request, &mut commands)?;
                     continue;
                 }
                 _ = tick.tick() => Cut::Now,
@@ -297,6 +315,15 @@ impl Service {
             self.show();
         }
         self.stop().await
+    }
+
+    fn begin_cut(&mut self, request: cut::Request, commands: &mut VecDeque<Command>) -> Result<(), ServiceError> {
+        let Some((step, new)) = self.core.hold() else {
+            request.refuse(cut::Refusal::Recovering);
+            return Ok(());
+        };
+        self.cut = Some(cut::Pending::new(step, request));
+        self.queue(new, commands)
     }
 
     fn queue(&mut self, new: Vec<Command>, commands: &mut VecDeque<Command>) -> Result<(), ServiceError> {
@@ -317,11 +344,12 @@ impl Service {
     }
 
     fn next_is_for_the_sinks(&self, commands: &VecDeque<Command>) -> bool {
-        !self.again.is_empty() || matches!(commands.front(), Some(Command::Write(_) | Command::Search(_)))
+        !self.again.is_empty()
+            || matches!(commands.front(), Some(Command::Write(_) | Command::Search(_) | Command::Hold))
     }
 
     fn next_is_archive(&self, commands: &VecDeque<Command>) -> bool {
-        self.again.is_empty() && matches!(commands.front(), Some(Command::Archive(_)))
+        self.again.is_empty() && matches!(commands.front(), Some(Command::Archive(_) | Command::Commit))
     }
 
     fn send_to_the_sinks(&mut self, commands: &mut VecDeque<Command>, room: Room<SinkWork>) {
@@ -330,17 +358,21 @@ impl Service {
         match self.again.pop_front().map(Command::Write).or_else(|| commands.pop_front()) {
             Some(Command::Write(work)) => drop(room.send(SinkWork::Write(work))),
             Some(Command::Search(survey)) => drop(room.send(SinkWork::Search(survey))),
+            Some(Command::Hold) => drop(room.send(SinkWork::Hold)),
             _ => unreachable!("only what is for the sinks is sent to them"),
         }
     }
 
-    fn send_archive(&mut self, commands: &mut VecDeque<Command>, room: Room<commit::Work>) {
+    fn send_archive(&mut self, commands: &mut VecDeque<Command>, room: Room<ArchiveWork>) {
         let Ok(room) = room else { return };
-        if let Some(Command::Archive(work)) = commands.pop_front() {
+        let Some(command) = commands.pop_front() else { return };
+        if let Command::Archive(work) = command {
             self.progress.take(work.step, work.positions.clone());
             let tables = &self.pipeline.tables;
             self.status.rejected(work.records.iter().filter_map(|(id, r)| RejectedRecord::of(&tables[id.0].name, r)));
-            room.send(work);
+            room.send(ArchiveWork::Step(work));
+        } else {
+            room.send(ArchiveWork::Commit);
         }
     }
 
@@ -367,6 +399,7 @@ impl Service {
     fn on_archived(&mut self, step: Step) -> Result<Cut, ServiceError> {
         let done = self.progress.archive(step);
         self.watch.archived_now();
+        self.cut = self.cut.take().and_then(|cut| cut.archived(step));
         self.commit_offsets(&done);
         if self.recorded.steps.len() > BOUNDARIES_KEPT {
             self.forget()?;

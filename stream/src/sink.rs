@@ -5,17 +5,20 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use lockstep_shared::archive::owner::{OwnerError, Ownership};
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::disk;
 use lockstep_shared::document::write_json;
 use lockstep_shared::identity::DocumentId;
-use lockstep_shared::index::scan::{Found, Reading, scan};
+use lockstep_shared::index::scan::{self, Found, Reading, scan};
 use lockstep_shared::index::{Client, ClientConfig, IndexError, index_name, writer::Writer};
 use lockstep_shared::plan::{Pipeline, Sink};
 use tokio::sync::mpsc;
 
+use crate::cut::{Held, Moment};
 use crate::group::{Changes, Group, Work, operations};
 use crate::status::{DeadLetter, Status};
 use crate::survey::{Survey, Surveyed};
@@ -24,6 +27,10 @@ use crate::survey::{Survey, Surveyed};
 const PARALLEL_BODIES: usize = 4;
 /// Most steps merged into one group.
 const STEPS_IN_A_GROUP: usize = 32;
+/// Longest time that nothing is written for the sake of a cut: below what anybody who looks would take for a fault.
+const LONGEST_HOLD: Duration = Duration::from_secs(5);
+/// How long an index keeps the point in time of a cut for whoever asked: what is to be there is computed first.
+const KEEP_ALIVE: &str = "30m";
 
 /// Why nothing more can be written.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +65,8 @@ pub enum SinkWork {
     Write(Work),
     /// Search for documents of lost steps.
     Search(Survey),
+    /// Open a point in time of every index.
+    Hold,
 }
 
 /// What the sinks have done.
@@ -67,6 +76,8 @@ pub enum SinkDone {
     Written(Step),
     /// These documents are of lost steps.
     Found(Vec<Surveyed>),
+    /// These are the indexes as they are after what was written before, or why not.
+    Held(Result<Held, String>),
 }
 
 /// All sinks of a pipeline.
@@ -120,6 +131,13 @@ impl Sinks {
                     }
                     continue;
                 }
+                SinkWork::Hold => {
+                    let held = self.hold().await;
+                    if acknowledged.send(SinkDone::Held(held)).await.is_err() {
+                        break;
+                    }
+                    continue;
+                }
             };
             let mut group = Group::new(self.targets.len(), first);
             for _ in 1..STEPS_IN_A_GROUP {
@@ -156,10 +174,26 @@ impl Sinks {
                     surveyed.push((number, DocumentId(found.id.into())));
                 }
             };
-            scan(writer.client(), index, Reading::WithoutSource, look).await?;
+            scan(writer.client(), index, scan::Moment::Now, Reading::WithoutSource, look).await?;
         }
         tracing::info!("{} documents of lost steps are written anew or deleted", surveyed.len());
         Ok(surveyed)
+    }
+
+    /// A point in time of every index. Nothing is written meanwhile, so it must not last.
+    async fn hold(&self) -> Result<Held, String> {
+        let begin = Instant::now();
+        let targets = self.pipeline.sinks.iter().zip(&self.targets);
+        let moments = targets.filter_map(|(sink, target)| match target {
+            Target::Index { writer, index } => Some(moment(sink, writer.client(), index)),
+            Target::File { .. } | Target::Print | Target::Blackhole => None,
+        });
+        let late = || format!("they did not answer within {} s", LONGEST_HOLD.as_secs());
+        let opened = tokio::time::timeout(LONGEST_HOLD, try_join_all(moments)).await.map_err(|_| late())?;
+        let sinks = opened.map_err(|error| error.to_string())?.into_iter().collect();
+        let duration = begin.elapsed();
+        self.status.update(|s| s.cuts.held(duration));
+        Ok(Held { sinks, duration })
     }
 
     async fn write(&mut self, number: usize, changes: Changes) -> Result<(), SinkError> {
@@ -204,6 +238,13 @@ impl Sinks {
     }
 }
 
+/// The index as it is now, with everything that was written before.
+async fn moment(sink: &Sink, client: &Client, index: &str) -> Result<(String, Moment), IndexError> {
+    client.refresh(index).await?;
+    let point_in_time = client.open_point_in_time(index, KEEP_ALIVE).await?;
+    Ok((sink.name.clone(), Moment { index: index.to_owned(), point_in_time }))
+}
+
 async fn open_target(sink: &Sink, status: &Status) -> Result<Target, SinkError> {
     match sink.option("connector") {
         Some("print") => Ok(Target::Print),
@@ -222,7 +263,7 @@ async fn open_target(sink: &Sink, status: &Status) -> Result<Target, SinkError> 
 }
 
 /// How long to wait before an index that did not answer is asked again.
-const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 async fn wait_for(client: &Client, sink: &Sink, status: &Status) -> Result<(), IndexError> {
     loop {

@@ -84,6 +84,30 @@ impl SinkStatus {
     }
 }
 
+/// Cuts, and how long the sinks were held for them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CutStatus {
+    /// Cuts since the start.
+    pub taken: u64,
+    /// How long the sinks were held for all of them, in seconds.
+    pub held_seconds: f64,
+    /// How long the last one took, in milliseconds.
+    pub last_held_ms: Option<f64>,
+    /// The longest since the start, in milliseconds.
+    pub longest_held_ms: Option<f64>,
+}
+
+impl CutStatus {
+    /// The sinks were held for this long.
+    pub fn held(&mut self, duration: Duration) {
+        let ms = duration.as_secs_f64() * 1_000.0;
+        self.taken += 1;
+        self.held_seconds += duration.as_secs_f64();
+        self.last_held_ms = Some(ms);
+        self.longest_held_ms = Some(self.longest_held_ms.map_or(ms, |longest| longest.max(ms)));
+    }
+}
+
 /// A queue between two stages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Queue {
@@ -140,6 +164,8 @@ pub struct Snapshot {
     pub sinks: BTreeMap<String, SinkStatus>,
     /// Between the stages.
     pub queues: Queues,
+    /// Cuts on demand.
+    pub cuts: CutStatus,
     /// Documents written and deleted since the start.
     pub written: u64,
     /// Writes sent again since the start.

@@ -19,7 +19,7 @@ pub(super) fn name(evidence: &Evidence<'_>, case: &Case<'_>, life: &Life) -> Nam
         unreachable!("only what is different is asked for")
     };
     let changed = life.last_change(evidence.cut).unwrap_or_default();
-    if found.version.step() > evidence.known {
+    if found.version.step() > evidence.cut {
         return beyond(found, evidence.known);
     }
     let is_behind = found.version.step() < changed;

@@ -13,7 +13,7 @@ use super::{
 use crate::life::{Life, State};
 
 pub(super) fn name(evidence: &Evidence<'_>, case: &Case<'_>, life: &Life, found: &Found) -> Named {
-    if found.version.step() > evidence.known {
+    if found.version.step() > evidence.cut {
         return beyond(found, evidence.known);
     }
     let ever = life.states.iter().any(|state| state.document.is_some() && state.step <= evidence.cut);
@@ -77,10 +77,9 @@ fn never_there(evidence: &Evidence<'_>, case: &Case<'_>, life: &Life, found: &Fo
         let sentence = format!("it is the document {}, under another id", twin.id);
         return Named::new(Cause::DuplicateIdentity, sentence, twin.records.clone());
     }
-    if let Some(earlier) = &case.earlier {
-        if earlier.document.as_ref().is_some_and(is_found) {
-            return changed_program(earlier);
-        }
+    let as_before = case.earlier.iter().find(|earlier| earlier.document.as_ref().is_some_and(is_found));
+    if let Some(earlier) = as_before {
+        return changed_program(earlier);
     }
     let sentence = "no record of the log makes a document of this id, and its content is no other document's: another writer put it there";
     Named::new(Cause::Foreign, sentence.into(), Vec::new())

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_batch::cause::{Cause, Earlier, Evidence, Named, earlier_documents, examine, id_of};
-use lockstep_batch::diff::{Comparison, Difference, repair};
+use lockstep_batch::diff::{Comparison, Difference, Younger, repair};
 use lockstep_batch::life::Store;
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::functions::Function;
@@ -235,7 +235,7 @@ fn wrong_records(world: &World<'_>, difference: &Difference, injected: &Injected
 
 fn compare(world: &World<'_>) -> Vec<Difference> {
     let expected = world.expected().into_iter().collect();
-    let mut comparison = Comparison::new(world.sink, world.last, expected).knowing(world.last);
+    let mut comparison = Comparison::new(world.sink, world.last, Younger::Judged, expected);
     for (id, held) in &world.index.held {
         let Some(source) = &held.source else { continue };
         let source = serde_json::from_slice(source).unwrap_or_default();

@@ -195,6 +195,7 @@ impl Run {
             Event::Gather { steps } => process.gather(steps),
             Event::Commit { crash } => life = process.commit(crash, world, witness)?,
             Event::Forget => process.forget(world),
+            Event::Hold => life = process.hold(world, witness)?,
             Event::Check => {
                 if let Some(step) = process.settled().filter(|_| world.late.is_empty()) {
                     witness.check(&self.pipeline, step, world)?;

@@ -39,6 +39,8 @@ pub struct Process {
     read: BTreeMap<Channel, Offset>,
     to_write: VecDeque<group::Work>,
     to_search: Option<Survey>,
+    /// Nothing after this step is sent before everything is compared.
+    to_hold: Option<Step>,
     sending: Option<Sending>,
     to_archive: VecDeque<commit::Work>,
     gathered: Gathered,
@@ -105,6 +107,7 @@ impl Process {
             read: BTreeMap::new(),
             to_write: VecDeque::new(),
             to_search: None,
+            to_hold: None,
             sending: None,
             to_archive: VecDeque::new(),
             gathered,
@@ -180,6 +183,20 @@ impl Process {
         self.carry_out(commands, crash, world, witness)
     }
 
+    /// Somebody asks for a cut; one is under way at a time.
+    ///
+    /// # Errors
+    /// Where what follows breaks a law.
+    pub fn hold(&mut self, world: &mut World, witness: &mut Witness) -> Result<Life, Failure> {
+        match self.to_hold {
+            Some(_) => Ok(Life::Alive),
+            None => {
+                let commands = self.core.hold().map(|(_, commands)| commands).unwrap_or_default();
+                self.carry_out(commands, None, world, witness)
+            }
+        }
+    }
+
     fn carry_out(
         &mut self,
         commands: Vec<Command>,
@@ -200,6 +217,9 @@ impl Process {
                 }
                 Command::Write(work) => self.write(work, witness)?,
                 Command::Search(survey) => self.to_search = Some(survey),
+                Command::Hold => self.to_hold = Some(self.core.step()),
+                // When the archive commits is for the schedule to say.
+                Command::Commit => {}
                 Command::Archive(work) => {
                     witness.archived(&work);
                     self.progress.take(work.step, work.positions.clone());
@@ -255,9 +275,14 @@ impl Process {
         if self.sending.is_some() {
             return Ok(());
         }
+        let upto = self.to_hold.unwrap_or(Step(u64::MAX));
+        if let Some(step) = self.to_hold.take_if(|_| self.to_write.front().is_none_or(|work| work.step > upto)) {
+            return witness.held(&self.pipeline, step, world);
+        }
         let Some(first) = self.to_write.pop_front() else { return self.search(world, witness) };
         let mut group = Group::new(self.pipeline.sinks.len(), first);
-        for work in self.to_write.drain(..(steps - 1).min(self.to_write.len())) {
+        let before = self.to_write.partition_point(|work| work.step <= upto);
+        for work in self.to_write.drain(..(steps - 1).min(before)) {
             group.add(work);
         }
         let (last, sinks) = group.finish();
@@ -410,7 +435,8 @@ impl Process {
 
     fn send_everything(&mut self, world: &mut World, witness: &mut Witness) -> Result<(), Failure> {
         for _ in 0..ROUNDS_TO_SEND {
-            if self.sending.is_none() && self.to_write.is_empty() && self.to_search.is_none() {
+            if self.sending.is_none() && self.to_write.is_empty() && self.to_search.is_none() && self.to_hold.is_none()
+            {
                 return Ok(());
             }
             self.group(8, 100, world, witness)?;

@@ -1,6 +1,6 @@
 //! The reconcile after everything has come to rest: by batch's own comparison, repair and the sink's delivery.
 
-use lockstep_batch::diff::{Compared, Comparison, Difference, repair};
+use lockstep_batch::diff::{Compared, Comparison, Difference, Younger, repair};
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::identity::DocumentId;
 use lockstep_shared::index::scan::Found;
@@ -38,7 +38,7 @@ pub fn finds_and_repairs_dead_letters_only(
 }
 
 fn compare(sink: &Sink, cut: Step, expected: &Documents, index: &Index) -> Result<Compared, Failure> {
-    let mut comparison = Comparison::new(sink, cut, expected.clone().into_iter().collect());
+    let mut comparison = Comparison::new(sink, cut, Younger::LeftOut, expected.clone().into_iter().collect());
     for (id, held) in &index.held {
         let Some(source) = &held.source else { continue };
         let source = serde_json::from_slice(source)

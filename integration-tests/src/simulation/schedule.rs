@@ -105,6 +105,8 @@ pub enum Event {
     IndexForgetsDeletes,
     /// Everything is compared, if nothing is under way.
     Check,
+    /// Somebody asks for a cut: everything is compared when the sinks have come to it, whatever else is under way.
+    Hold,
 }
 
 impl Event {
@@ -119,6 +121,7 @@ impl Event {
             Self::Gap { .. } | Self::Late | Self::Crash { .. } | Self::DieEarly { .. } => true,
             Self::LoseJournal | Self::IndexForgetsDeletes => true,
             Self::Deliver { .. } | Self::Group { .. } | Self::Gather { .. } | Self::Forget | Self::Check => false,
+            Self::Hold => false,
         }
     }
 }
@@ -244,7 +247,8 @@ impl Swarm {
         match rng.random_range(0..100_u32) {
             0..34 => self.append(rng),
             34..48 => self.deliver(rng),
-            48..60 => Event::Cut { crash: self.crash(rng) },
+            48..59 => Event::Cut { crash: self.crash(rng) },
+            59 => Event::Hold,
             60..68 => Event::Group { steps: rng.random_range(1..4), body: rng.random_range(1..4) },
             68..82 => Event::Send { delivery: rng.random_range(0..3), outcome: self.outcome(rng) },
             82..86 => Event::Gather { steps: rng.random_range(1..4) },

@@ -161,6 +161,23 @@ impl Witness {
         self.compare(pipeline, "L1", &definition(pipeline, &records, step), world)
     }
 
+    /// The sinks are held after this step, whatever else is under way: an exact cut. The index is what the definition
+    /// says of the records up to it, and knows no later step.
+    ///
+    /// # Errors
+    /// L1.
+    pub fn held(&self, pipeline: &Pipeline, step: Step, world: &World) -> Result<(), Failure> {
+        for (sink, index) in pipeline.sinks.iter().zip(&world.indexes) {
+            if let Some((id, held)) = index.held.iter().find(|(_, held)| held.version > step.version()) {
+                let what =
+                    format!("{}: at the cut {step} {id} has the version of step {}", sink.name, held.version.step());
+                return Err(Failure::new("L1", what));
+            }
+        }
+        let records: Vec<HistoryRecord> = self.history.values().flatten().cloned().collect();
+        self.compare(pipeline, "L1", &definition(pipeline, &records, step), world)
+    }
+
     /// Everything has come to rest: every law holds. Gives what the definition says.
     ///
     /// # Errors

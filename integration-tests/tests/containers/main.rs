@@ -11,6 +11,7 @@ mod prometheus;
 mod repair;
 mod faults;
 mod crashes;
+mod cuts;
 mod outages;
 mod disks;
 mod fencing;

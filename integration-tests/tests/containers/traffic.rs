@@ -64,7 +64,8 @@ impl Traffic {
         format!("{prefix}{}", self.rng.random_range(0..KEYS))
     }
 
-    fn good(&mut self, table: &str) -> Record {
+    /// A record that is a row, or deletes one.
+    pub fn good(&mut self, table: &str) -> Record {
         self.made += 1;
         let number = self.made;
         let (key, row) = match table {

@@ -240,6 +240,18 @@ impl Client {
         self.json(Method::Post, &format!("/{index}/_search"), Some(body)).await
     }
 
+    /// Opens a point in time: the index as searches see it now, kept for `keep_alive`. Gives its id.
+    ///
+    /// # Errors
+    /// Where the server does not.
+    pub async fn open_point_in_time(&self, index: &str, keep_alive: &str) -> Result<String, IndexError> {
+        let opened = self.json(Method::Post, &format!("/{index}/_pit?keep_alive={keep_alive}"), None).await?;
+        match opened["id"].as_str() {
+            Some(id) => Ok(id.to_owned()),
+            None => Err(self.refused(format!("no point in time of {index}: the answer has no id"))),
+        }
+    }
+
     /// Makes every write before it visible to searches.
     ///
     /// # Errors

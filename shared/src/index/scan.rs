@@ -70,19 +70,33 @@ pub enum Reading {
     WithoutSource,
 }
 
-/// Refreshes the index and gives every document of that moment to `each`, in no order.
+/// The moment at which an index is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment<'a> {
+    /// Now: the index is refreshed first.
+    Now,
+    /// That of a point in time which somebody has opened. It is closed afterwards.
+    PointInTime(&'a str),
+}
+
+/// Gives every document of a moment to `each`, in no order.
 ///
 /// # Errors
 /// Where the server does not give all of them.
 pub async fn scan(
     client: &Client,
     index: &str,
+    moment: Moment<'_>,
     reading: Reading,
     mut each: impl FnMut(Found),
 ) -> Result<(), IndexError> {
-    client.refresh(index).await?;
-    let opened = client.json(Method::Post, &format!("/{index}/_pit?keep_alive={KEEP_ALIVE}"), None).await?;
-    let mut moment = opened["id"].as_str().unwrap_or_default().to_owned();
+    let mut moment = match moment {
+        Moment::PointInTime(id) => id.to_owned(),
+        Moment::Now => {
+            client.refresh(index).await?;
+            client.open_point_in_time(index, KEEP_ALIVE).await?
+        }
+    };
     let scanned = pages(client, &mut moment, reading, &mut each).await;
     // The server forgets it by itself too; that this fails says nothing about what was read.
     let _ = client.json(Method::Delete, "/_pit", Some(&json!({"id": moment}))).await;

@@ -104,13 +104,14 @@ impl Line<'_> {
         html! {
             svg.line.(self.class) width="100%" height="178" role="img" aria-label=(summary) {
                 svg y="34" width="100%" height="120" aria-hidden="true" {
-                    (grid(most, self.tick))
+                    (grid())
                     svg viewBox="0 0 1000 100" width="100%" height="100%" preserveAspectRatio="none" {
                         @for run in self.runs() { (path(&run, self.values.len(), most)) }
                     }
                     @for run in self.runs().iter().filter(|run| run.len() == 1) {
                         (dot(run[0], self.values.len(), most))
                     }
+                    (scale(most, self.tick))
                 }
                 (self.axis())
                 g.hits aria-hidden="true" {
@@ -188,12 +189,21 @@ fn anchor(x: f64) -> &'static str {
     }
 }
 
-fn grid(most: f64, tick: &dyn Fn(f64) -> String) -> Markup {
+fn grid() -> Markup {
     html! {
         line.foot x1="0" x2="100%" y1="100%" y2="100%" {}
         @for n in 1..=GRID {
             @let up = n as f64 / GRID as f64;
             line x1="0" x2="100%" y1=(percent(1.0 - up)) y2=(percent(1.0 - up)) {}
+        }
+    }
+}
+
+/// What the lines of the grid stand for; over the curve, so that it can be read where the curve goes through it.
+fn scale(most: f64, tick: &dyn Fn(f64) -> String) -> Markup {
+    html! {
+        @for n in 1..=GRID {
+            @let up = n as f64 / GRID as f64;
             text.tick x="0" y=(percent(1.0 - up)) dy="-5" { (tick(most * up)) }
         }
     }
