@@ -1,26 +1,78 @@
 //! The report of a reconcile, for people and for machines.
+//!
+//! The JSON's form is `fixtures/certificate.schema.json`; its number is [`SCHEMA`], which grows when a reader of the older form
+//! would misread the new one. Certificates of before have no number.
+
+mod explanation;
+mod page;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use lockstep_shared::archive::Note;
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::document::{FieldDifference, to_json};
-use lockstep_shared::plan::{Pipeline, Sink};
-use serde::Serialize;
+use lockstep_shared::index::delivery::Written;
+use lockstep_shared::plan::Sink;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::cause::{Cause, Examined, Named, id_of};
-use crate::cut::Precision;
+use crate::cut::{Cut, Precision};
 use crate::diff::{Compared, Difference};
-use crate::provenance::Provenance;
+use crate::repair::HeldBack;
+
+pub use explanation::Explanation;
+
+/// The number of the JSON's form.
+pub const SCHEMA: u32 = 1;
+
+/// What it comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Nothing differs.
+    InLockstep,
+    /// What differed was repaired, or overtaken by the stream meanwhile.
+    Repaired,
+    /// Something differs.
+    Differs,
+}
+
+impl Verdict {
+    /// For people.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::InLockstep => "in lockstep",
+            Self::Repaired => "repaired",
+            Self::Differs => "DIFFERS",
+        }
+    }
+}
+
+/// How documents were compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Every field of every document.
+    Full,
+}
 
 /// What was found, and done, over all sinks.
 #[derive(Clone, Debug, Serialize)]
 pub struct Certificate {
+    /// The number of this form.
+    pub schema: u32,
     /// When it was made (RFC 3339, UTC).
     pub made_at: String,
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// How documents were compared.
+    pub mode: Mode,
     /// Everything up to this step was compared.
     pub cut: Step,
+    /// How long each phase took, in seconds.
+    pub seconds: BTreeMap<&'static str, f64>,
     /// How exactly the indexes were known at the cut.
     pub precision: CutReport,
     /// The next offset of each partition of each table, as the archive then stood.
@@ -79,14 +131,14 @@ pub struct SinkReport {
     pub different: u64,
     /// Documents that should not be there.
     pub extra: u64,
-    /// How many differences have each cause, by its name.
-    pub causes: BTreeMap<&'static str, u64>,
-    /// Differences beyond those that were looked into for a cause.
-    pub causes_not_looked_for: u64,
+    /// How many differ for each cause; empty where causes were not looked for.
+    pub by_cause: BTreeMap<String, u64>,
     /// Some of each kind.
     pub samples: Vec<Sample>,
     /// What the repair did; absent where none was asked for.
     pub repair: Option<Repaired>,
+    /// Why nothing was repaired although it was asked for.
+    pub held_back: Option<HeldBack>,
 }
 
 /// One difference.
@@ -96,40 +148,16 @@ pub struct Sample {
     pub kind: &'static str,
     /// The document's `_id`.
     pub id: String,
+    /// Why it differs, where that was looked for.
+    pub cause: Option<String>,
     /// The fields that differ; of a missing document all, of an extra one none.
     pub fields: Vec<SampleField>,
-    /// Why it differs.
+    /// What shows the cause.
     pub explanation: Option<Explanation>,
 }
 
-/// Why a document differs, with what shows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Explanation {
-    /// The cause's name, see [`crate::cause`].
-    pub cause: Cause,
-    /// For people.
-    pub sentence: String,
-    /// The records that should have made the document; of one that should not be there those that took it away.
-    pub records: Vec<Provenance>,
-    /// The records behind what was found, where it is known what it is.
-    pub found_from: Vec<Provenance>,
-}
-
-impl Explanation {
-    /// Of a named cause.
-    #[must_use]
-    pub fn of(pipeline: &Pipeline, named: &Named) -> Self {
-        Self {
-            cause: named.cause,
-            sentence: named.sentence.clone(),
-            records: Provenance::of_all(pipeline, &named.records),
-            found_from: Provenance::of_all(pipeline, &named.found_from),
-        }
-    }
-}
-
 /// One field of a difference.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SampleField {
     /// Its name.
     pub field: String,
@@ -150,14 +178,43 @@ pub struct Repaired {
     pub refused: Vec<(String, String)>,
 }
 
+impl Repaired {
+    /// Adds what became of operations.
+    pub fn add(&mut self, written: Written) {
+        self.done += written.done;
+        self.overtaken += written.superseded + written.moved;
+        self.refused.extend(written.rejected.into_iter().map(|r| (r.id.to_string(), r.reason)));
+    }
+}
+
 impl Certificate {
+    /// A certificate of now over what was found and done.
+    #[must_use]
+    pub fn new(cut: &Cut, sinks: Vec<SinkReport>, seconds: BTreeMap<&'static str, f64>) -> Self {
+        let of = |note: &Note| note.positions.iter().map(|(partition, offset)| (partition.0, offset.0)).collect();
+        Self {
+            schema: SCHEMA,
+            made_at: chrono::Utc::now().to_rfc3339(),
+            verdict: verdict(&sinks),
+            mode: Mode::Full,
+            cut: cut.step,
+            precision: CutReport::of(&cut.precision),
+            seconds,
+            positions: cut.notes.iter().map(|(table, note)| (table.clone(), of(note))).collect(),
+            sinks,
+        }
+    }
+
     /// True where nothing differs, or everything that did is repaired.
     #[must_use]
     pub fn is_in_lockstep(&self) -> bool {
-        self.sinks.iter().all(|s| match &s.repair {
-            None => s.differences() == 0,
-            Some(repaired) => repaired.refused.is_empty(),
-        })
+        self.verdict != Verdict::Differs
+    }
+
+    /// A page of its own: no script, nothing loaded, light and dark, on screen and on paper.
+    #[must_use]
+    pub fn html(&self) -> String {
+        page::page(self)
     }
 
     /// The report for people.
@@ -169,6 +226,16 @@ impl Certificate {
             assert!(written.is_ok(), "writing into memory does not fail");
         }
         out
+    }
+}
+
+fn verdict(sinks: &[SinkReport]) -> Verdict {
+    let is_repaired = |sink: &SinkReport| sink.repair.as_ref().is_some_and(|repaired| repaired.refused.is_empty());
+    let differ: Vec<&SinkReport> = sinks.iter().filter(|sink| sink.differences() > 0).collect();
+    match differ.as_slice() {
+        [] => Verdict::InLockstep,
+        some if some.iter().all(|sink| is_repaired(sink)) => Verdict::Repaired,
+        _ => Verdict::Differs,
     }
 }
 
@@ -191,26 +258,10 @@ impl SinkReport {
             missing,
             different,
             extra: count("extra"),
-            causes: BTreeMap::new(),
-            causes_not_looked_for: 0,
+            by_cause: BTreeMap::new(),
             samples: shown.map(|d| sample(sink, d)).collect(),
             repair: None,
-        }
-    }
-
-    /// Adds the causes of the differences, the first of which were looked into.
-    pub fn explain(&mut self, pipeline: &Pipeline, compared: &Compared, explained: &[Examined]) {
-        self.causes = counted(explained);
-        self.causes_not_looked_for = (compared.differences.len() - explained.len()) as u64;
-        let by_id: BTreeMap<(&str, &str), &Named> = compared
-            .differences
-            .iter()
-            .zip(explained)
-            .map(|(difference, examined)| ((kind_of(difference), id_of(difference)), &examined.named))
-            .collect();
-        for sample in &mut self.samples {
-            let named = by_id.get(&(sample.kind, sample.id.as_str()));
-            sample.explanation = named.map(|named| Explanation::of(pipeline, named));
+            held_back: None,
         }
     }
 
@@ -231,11 +282,8 @@ impl SinkReport {
         if self.differences() > 0 {
             writeln!(out, "  {} missing, {} different, {} extra", self.missing, self.different, self.extra)?;
         }
-        for (cause, count) in &self.causes {
-            writeln!(out, "  {cause}: {count}")?;
-        }
-        if self.causes_not_looked_for > 0 {
-            writeln!(out, "  {} more were not looked into for a cause", self.causes_not_looked_for)?;
+        for (cause, count) in &self.by_cause {
+            writeln!(out, "  {count} {cause}")?;
         }
         for sample in &self.samples {
             sample.write(out)?;
@@ -252,35 +300,15 @@ impl SinkReport {
                 writeln!(out, "    {id}: {reason}")?;
             }
         }
-        Ok(())
-    }
-}
-
-impl Sample {
-    /// For people, in lines of a report.
-    ///
-    /// # Errors
-    /// What `out` says.
-    pub fn write(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "  {} {}", self.kind, self.id)?;
-        let shown = |value: &Option<Json>| value.as_ref().map_or_else(|| "absent".to_owned(), Json::to_string);
-        for SampleField { field, expected, found } in &self.fields {
-            writeln!(out, "    {field}: expected {}, found {}", shown(expected), shown(found))?;
-        }
-        if let Some(Explanation { cause, sentence, records, found_from }) = &self.explanation {
-            writeln!(out, "    {}: {sentence}", cause.name())?;
-            for record in records {
-                writeln!(out, "      {record}")?;
-            }
-            for record in found_from {
-                writeln!(out, "      found is of {record}")?;
-            }
+        if let Some(held_back) = &self.held_back {
+            writeln!(out, "  {}", held_back.text())?;
         }
         Ok(())
     }
 }
 
-fn kind_of(difference: &Difference) -> &'static str {
+/// `missing`, `different` or `extra`.
+pub(crate) fn kind_of(difference: &Difference) -> &'static str {
     match difference {
         Difference::Missing { .. } => "missing",
         Difference::Different { .. } => "different",
@@ -289,31 +317,34 @@ fn kind_of(difference: &Difference) -> &'static str {
 }
 
 pub(crate) fn sample(sink: &Sink, difference: &Difference) -> Sample {
-    let kind = kind_of(difference);
+    Sample {
+        kind: kind_of(difference),
+        id: difference.id().to_string(),
+        cause: None,
+        fields: fields(sink, difference),
+        explanation: None,
+    }
+}
+
+/// The fields that differ; of a missing document all, of an extra one none.
+pub(crate) fn fields(sink: &Sink, difference: &Difference) -> Vec<SampleField> {
     match difference {
-        Difference::Missing { id, expected } => {
+        Difference::Missing { expected, .. } => {
             let fields = sink.columns.iter().zip(expected).map(|(column, value)| SampleField {
                 field: column.name.clone(),
                 expected: Some(to_json(value, column.data_type)),
                 found: None,
             });
-            Sample { kind, id: id.to_string(), fields: fields.collect(), explanation: None }
+            fields.collect()
         }
-        Difference::Different { id, fields, .. } => {
+        Difference::Different { fields, .. } => {
             let fields = fields.iter().cloned().map(|FieldDifference { field, expected, found }| SampleField {
                 field,
                 expected,
                 found,
             });
-            Sample { kind, id: id.to_string(), fields: fields.collect(), explanation: None }
+            fields.collect()
         }
-        Difference::Extra { found } => Sample { kind, id: found.id.clone(), fields: Vec::new(), explanation: None },
+        Difference::Extra { .. } => Vec::new(),
     }
-}
-
-/// Causes, counted.
-fn counted(explained: &[Examined]) -> BTreeMap<&'static str, u64> {
-    let mut counts = BTreeMap::new();
-    explained.iter().for_each(|examined| *counts.entry(examined.named.cause.name()).or_default() += 1);
-    counts
 }

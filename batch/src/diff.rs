@@ -1,10 +1,9 @@
-//! Expected against found: what differs, and the operations that make it equal. Pure.
+//! Expected against found: what differs. Pure.
 
 use lockstep_shared::coordinates::Step;
-use lockstep_shared::document::{FieldDifference, differences, write_json};
+use lockstep_shared::document::{FieldDifference, differences};
 use lockstep_shared::identity::DocumentId;
 use lockstep_shared::index::scan::Found;
-use lockstep_shared::index::{Action, Operation};
 use lockstep_shared::plan::Sink;
 use lockstep_shared::value::Value;
 
@@ -36,6 +35,26 @@ pub enum Difference {
         /// What the index holds.
         found: Found,
     },
+}
+
+impl Difference {
+    /// The document's id.
+    #[must_use]
+    pub fn id(&self) -> DocumentId {
+        match self {
+            Self::Missing { id, .. } | Self::Different { id, .. } => id.clone(),
+            Self::Extra { found } => DocumentId(found.id.as_str().into()),
+        }
+    }
+
+    /// What the index holds, if anything.
+    #[must_use]
+    pub fn found(&self) -> Option<&Found> {
+        match self {
+            Self::Missing { .. } => None,
+            Self::Different { found, .. } | Self::Extra { found } => Some(found),
+        }
+    }
 }
 
 /// What becomes of documents that a step after the cut has written.
@@ -107,29 +126,4 @@ impl<'a> Comparison<'a> {
         differences.extend(expected.into_iter().map(|(id, expected)| Difference::Missing { id, expected }));
         Compared { differences, equal, younger, found }
     }
-}
-
-/// The operations that make the index as it should be at the cut. None of them wins over a write of a later step. What has a
-/// version beyond the cut's is deleted, guarded; it is missing in the next comparison then.
-#[must_use]
-pub fn repair(sink: &Sink, cut: Step, differences: &[Difference]) -> Vec<Operation> {
-    let index = |id: &DocumentId, expected: &[Value]| {
-        let mut document = Vec::new();
-        write_json(&sink.columns, expected, &mut document);
-        Operation { id: id.clone(), version: cut.last_version(), action: Action::Index(document) }
-    };
-    differences
-        .iter()
-        .map(|difference| match difference {
-            Difference::Different { id, expected, found, .. } if found.version <= cut.last_version() => {
-                index(id, expected)
-            }
-            Difference::Missing { id, expected } => index(id, expected),
-            Difference::Different { found, .. } | Difference::Extra { found } => Operation {
-                id: DocumentId(found.id.as_str().into()),
-                version: cut.last_version(),
-                action: Action::DeleteIf { seq_no: found.seq_no, primary_term: found.primary_term },
-            },
-        })
-        .collect()
 }

@@ -1,14 +1,23 @@
-//! The command line of the batch layer.
+//! Does what the command line of the batch layer says.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::Parser;
+use lockstep_batch::command_line::{
+    ArchiveCommand, Arguments, Command, Output, Program, Rebuild, Reconcile, RepairLimit, Wait,
+};
+use lockstep_batch::compact::{self, TableCompacted};
 use lockstep_batch::insights::{self, InsightsError};
+use lockstep_batch::plan_file::{PlanError, apply::apply};
+use lockstep_batch::rebuild::{self, Old, OwnName};
 use lockstep_batch::reconcile::{Options, ReconcileError, Repair, reconcile};
-use lockstep_batch::{recompute, verify, why};
+use lockstep_batch::repair::Limit;
+use lockstep_batch::{kept, lock, recompute, verify, why};
 use lockstep_shared::archive::Archive;
+use lockstep_shared::archive::compact::Compacted;
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::document::write_json;
 use lockstep_shared::plan::Pipeline;
@@ -22,108 +31,6 @@ const DIFFERENT: u8 = 3;
 const UNAVAILABLE: u8 = 69;
 /// The pipeline is wrong.
 const WRONG: u8 = 78;
-
-/// Recomputes the join from the archive, compares the index, repairs it.
-#[derive(Parser)]
-#[command(
-    name = "lockstep-batch",
-    version,
-    after_help = "Exit codes: 0 in lockstep or done, 1 failed, 2 usage, 3 differences found, 69 a dependency is unavailable, 78 the pipeline is wrong"
-)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Compares every document of every index with the archive
-    Reconcile {
-        #[command(flatten)]
-        program: Program,
-        /// Makes the index as it should be
-        #[arg(long, conflicts_with = "dry_run", env = "LOCKSTEP_REPAIR")]
-        repair: bool,
-        /// Writes nothing; this is the default, and here for scripts that want to say so
-        #[arg(long)]
-        dry_run: bool,
-        /// Most differences of each kind shown
-        #[arg(long, default_value_t = 5, env = "LOCKSTEP_SAMPLE")]
-        sample: usize,
-        /// How the report is printed
-        #[arg(long, value_enum, default_value = "text", env = "LOCKSTEP_OUTPUT")]
-        output: Output,
-        /// Writes the certificate as JSON into this file too
-        #[arg(long, env = "LOCKSTEP_CERTIFICATE")]
-        certificate: Option<PathBuf>,
-    },
-    /// Prints the documents that should be, one JSON object with _id and _source a line
-    Recompute {
-        #[command(flatten)]
-        program: Program,
-        /// The step after which; the last one archived if absent
-        #[arg(long)]
-        cut: Option<u64>,
-    },
-    /// A document's whole life: the records behind it, what it should be, what the index has, and why they differ
-    Why {
-        #[command(flatten)]
-        program: Program,
-        /// The document's `_id`
-        id: String,
-        /// Only in this sink table; in every one if absent
-        #[arg(long, env = "LOCKSTEP_SINK")]
-        sink: Option<String>,
-        /// How the report is printed
-        #[arg(long, value_enum, default_value = "text", env = "LOCKSTEP_OUTPUT")]
-        output: Output,
-    },
-    /// What the archive shows of the shop, with the numbers behind it, and where it shows nothing
-    Insights {
-        #[command(flatten)]
-        program: Program,
-        /// The step after which; the last one archived if absent
-        #[arg(long)]
-        cut: Option<u64>,
-        /// How the report is printed
-        #[arg(long, value_enum, default_value = "text", env = "LOCKSTEP_OUTPUT")]
-        output: Output,
-    },
-    /// Looks after the archive
-    Archive {
-        #[command(subcommand)]
-        command: ArchiveCommand,
-    },
-}
-
-#[derive(Subcommand)]
-enum ArchiveCommand {
-    /// Checks that ranges tile without gap or overlap and every record is there once; exits with 3 where not
-    Verify {
-        #[command(flatten)]
-        program: Program,
-        /// How the report is printed
-        #[arg(long, value_enum, default_value = "text", env = "LOCKSTEP_OUTPUT")]
-        output: Output,
-    },
-    /// Prints every record that could not be read, one JSON object a line, with its place and reason
-    Rejected(Program),
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
-#[derive(clap::Args)]
-struct Program {
-    /// A file of Flink SQL
-    pipeline: PathBuf,
-    /// Overrides a setting, or with TABLE.option=value an option of a table; can be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", env = "LOCKSTEP_SET", value_delimiter = '\n')]
-    set: Vec<String>,
-}
 
 /// A message for people and the code that the process ends with.
 struct Failure(u8, String);
@@ -150,10 +57,16 @@ async fn main() -> ExitCode {
 
 async fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
-        Command::Reconcile { program, repair, dry_run: _, sample, output, certificate } => {
-            let repair = if repair { Repair::Repair } else { Repair::ReportOnly };
-            run_reconcile(&compile(&program)?, Options { repair, sample }, output, certificate).await
+        Command::Reconcile(reconcile) => run_reconcile(reconcile).await,
+        Command::Apply { program, plan, limit, wait, output } => {
+            apply_plan(&compile(&program)?, &plan, limit, wait, output).await
         }
+        Command::Rebuild(rebuild) => run_rebuild(rebuild).await,
+        Command::Archive { command: ArchiveCommand::Compact { program, remove_after, wait, output } } => {
+            compact_archive(&compile(&program)?, remove_after, wait, output).await
+        }
+        Command::Certificates { program, show: Some(name), .. } => show_certificate(&compile(&program)?, &name),
+        Command::Certificates { program, show: None, output } => list_certificates(&compile(&program)?, output),
         Command::Why { program, id, sink, output } => tell_why(&compile(&program)?, &id, sink.as_deref(), output).await,
         Command::Recompute { program, cut } => print_documents(&compile(&program)?, cut).await,
         Command::Archive { command: ArchiveCommand::Verify { program, output } } => {
@@ -164,13 +77,16 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
     }
 }
 
-async fn run_reconcile(
-    pipeline: &Pipeline,
-    options: Options,
-    output: Output,
-    certificate: Option<PathBuf>,
-) -> Result<u8, Failure> {
-    let made = reconcile(pipeline, &options)
+async fn run_reconcile(arguments: Reconcile) -> Result<u8, Failure> {
+    let Reconcile { program, repair, dry_run: _, plan, limit, wait, sample, output, certificate } = arguments;
+    let pipeline = compile(&program)?;
+    let repair = match (repair, plan) {
+        (true, _) => Repair::Repair(limit.repair_limit),
+        (false, Some(path)) => Repair::Plan(path),
+        (false, None) => Repair::ReportOnly,
+    };
+    let options = Options { repair, sample, wait: Duration::from_secs(wait.seconds) };
+    let made = reconcile(&pipeline, &options)
         .await
         .map_err(|e: ReconcileError| Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string()))?;
     let json = serde_json::to_string_pretty(&made).map_err(failed)?;
@@ -183,6 +99,85 @@ async fn run_reconcile(
         Output::Json => writeln!(io::stdout(), "{json}")?,
     }
     Ok(if made.is_in_lockstep() { 0 } else { DIFFERENT })
+}
+
+async fn apply_plan(
+    pipeline: &Pipeline,
+    plan: &Path,
+    limit: RepairLimit,
+    wait: Wait,
+    output: Output,
+) -> Result<u8, Failure> {
+    let settings = settings(pipeline)?;
+    let wait = Duration::from_secs(wait.seconds);
+    let _lock = lock::take(&settings.archive_path, "an apply", wait).await.map_err(failed)?;
+    let limit = Limit(limit.repair_limit.unwrap_or(settings.repair_limit));
+    let applied = apply(pipeline, &settings, plan, limit)
+        .await
+        .map_err(|e: PlanError| Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string()))?;
+    match output {
+        Output::Text => write!(io::stdout(), "{}", applied.text())?,
+        Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&applied).map_err(failed)?)?,
+    }
+    Ok(if applied.is_whole() { 0 } else { DIFFERENT })
+}
+
+async fn run_rebuild(arguments: Rebuild) -> Result<u8, Failure> {
+    let Rebuild { program, sink, replace_index, delete_old, wait, output } = arguments;
+    let pipeline = compile(&program)?;
+    let own_name = if replace_index { OwnName::Replace } else { OwnName::Refuse };
+    let old = if delete_old { Old::Delete } else { Old::Keep };
+    let options = rebuild::Options { sink, own_name, old, wait: Duration::from_secs(wait.seconds) };
+    let rebuilt = rebuild::rebuild(&pipeline, &options)
+        .await
+        .map_err(|e| Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string()))?;
+    match output {
+        Output::Text => write!(io::stdout(), "{}", rebuilt.text())?,
+        Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&rebuilt).map_err(failed)?)?,
+    }
+    Ok(if rebuilt.certificate.is_in_lockstep() { 0 } else { DIFFERENT })
+}
+
+async fn compact_archive(pipeline: &Pipeline, hours: u64, wait: Wait, output: Output) -> Result<u8, Failure> {
+    let remove_after = Duration::from_secs(hours.saturating_mul(60 * 60));
+    let wait = Duration::from_secs(wait.seconds);
+    let done = compact::compact(pipeline, &settings(pipeline)?, remove_after, wait).await.map_err(failed)?;
+    if output == Output::Json {
+        writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&done).map_err(failed)?)?;
+        return Ok(0);
+    }
+    for (table, TableCompacted { compacted, removed }) in done {
+        let Compacted { files_before, files_after, records, .. } = compacted;
+        writeln!(
+            io::stdout(),
+            "{table}: {files_before} files became {files_after}, {records} records rewritten; {removed} replaced files removed"
+        )?;
+    }
+    Ok(0)
+}
+
+fn list_certificates(pipeline: &Pipeline, output: Output) -> Result<u8, Failure> {
+    let mut skipped = |path: &Path, reason: &str| eprintln!("{} is no certificate: {reason}", path.display());
+    let listed = kept::list(&settings(pipeline)?.archive_path, &mut skipped)?;
+    if output == Output::Json {
+        writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&listed).map_err(failed)?)?;
+        return Ok(0);
+    }
+    for one in listed {
+        let differences = one.differences;
+        writeln!(io::stdout(), "{}  {:<11}  step {}, {differences} differences", one.name, one.verdict, Step(one.cut))?;
+    }
+    Ok(0)
+}
+
+fn show_certificate(pipeline: &Pipeline, name: &str) -> Result<u8, Failure> {
+    let name = Some(name).filter(|name| *name != "last");
+    let (json, page) = kept::show(&settings(pipeline)?.archive_path, name)?;
+    writeln!(io::stdout(), "{json}")?;
+    if page.is_file() {
+        eprintln!("as a page: {}", page.display());
+    }
+    Ok(0)
 }
 
 async fn tell_why(pipeline: &Pipeline, id: &str, sink: Option<&str>, output: Output) -> Result<u8, Failure> {

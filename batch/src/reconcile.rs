@@ -1,41 +1,47 @@
-//! One reconcile: cut, recompute, scan, compare, and repair where asked.
+//! One reconcile: cut, recompute, scan, compare, and repair where asked. Every index is compared before the first is written.
 
-use lockstep_shared::archive::Note;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::index::{
     Client, ClientConfig, IndexError, index_name,
     scan::{Moment, Reading, scan},
-    writer::Writer,
 };
 use lockstep_shared::plan::{Pipeline, Sink};
-use lockstep_shared::sql::settings::{SettingError, Settings};
+use lockstep_shared::sql::settings::{Percent, SettingError, Settings};
 
-use crate::certificate::{Certificate, CutReport, Repaired, SinkReport};
+use crate::certificate::{Certificate, SinkReport};
 use crate::cut::{self, Cut, acknowledged};
-use crate::diff::{self, Compared, Comparison, Difference, Younger};
+use crate::diff::{Compared, Comparison, Difference, Younger};
 use crate::explain::Surroundings;
-use crate::kept;
-use crate::recompute::{self, RecomputeError};
+use crate::plan_file::{self, PlanError};
+use crate::recompute::RecomputeError;
+use crate::repair::execute::{RepairError, Target, execute, expected};
+use crate::repair::{self, Limit, Stage};
+use crate::{kept, lock};
 
-/// Bulk bodies of a repair under way at a time.
-const PARALLEL_BODIES: usize = 2;
-
-/// Whether differences are repaired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is done about differences.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repair {
     /// Nothing is written.
     ReportOnly,
-    /// The index is made as it should be.
-    Repair,
+    /// What would be done is written into a file.
+    Plan(PathBuf),
+    /// The index is made as it should be, unless that is more than the limit; the setting's, where none is given.
+    Repair(Option<Percent>),
 }
 
 /// What a reconcile does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
-    /// Whether differences are repaired.
+    /// What is done about differences.
     pub repair: Repair,
     /// Most differences of each kind shown.
     pub sample: usize,
+    /// How long another reconcile of the archive is waited for.
+    pub wait: Duration,
 }
 
 /// Why a reconcile failed.
@@ -53,105 +59,140 @@ pub enum ReconcileError {
     /// No sink has an index.
     #[error("no sink of the pipeline writes an index; there is nothing to compare")]
     NoIndex,
-    /// The computation panicked.
-    #[error("the computation ended: {0}")]
-    Ended(#[from] tokio::task::JoinError),
+    /// The repair.
+    #[error(transparent)]
+    Repair(#[from] RepairError),
+    /// The plan's file.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Another one is at it.
+    #[error(transparent)]
+    Held(#[from] lock::Held),
 }
 
 impl ReconcileError {
     /// True where something that is needed does not answer.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Index(error) if error.is_unavailable())
+        match self {
+            Self::Index(error) => error.is_unavailable(),
+            Self::Repair(error) => error.is_unavailable(),
+            Self::Plan(error) => error.is_unavailable(),
+            _ => false,
+        }
     }
+}
+
+/// A sink after its comparison.
+pub(crate) struct Judged<'a> {
+    pub(crate) target: Target<'a>,
+    pub(crate) client: Client,
+    pub(crate) compared: Compared,
+    pub(crate) report: SinkReport,
 }
 
 /// Compares every sink that has an index with what the archive says it should hold.
 ///
 /// # Errors
-/// Where the archive or an index cannot be read, or an index refuses a repair.
+/// Where the archive or an index cannot be read, an index refuses a repair, or another reconcile is at it.
 pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certificate, ReconcileError> {
     let settings = Settings::of(pipeline)?;
     let sinks: Vec<&Sink> = pipeline.sinks.iter().filter(|s| s.option("hosts").is_some()).collect();
     if sinks.is_empty() {
         return Err(ReconcileError::NoIndex);
     }
+    let _lock = lock::take(&settings.archive_path, "a reconcile", options.wait).await?;
+    let (mut seconds, mut began) = (BTreeMap::new(), Instant::now());
+    let mut phase = |name: &'static str| {
+        seconds.insert(name, std::mem::replace(&mut began, Instant::now()).elapsed().as_secs_f64());
+    };
     let cut = cut::take(pipeline, &settings).await?;
+    phase("cut");
     let surroundings = Surroundings::read(pipeline, &settings, &cut.notes).await?;
-    let mut reports = Vec::with_capacity(sinks.len());
+    let mut judged = Vec::with_capacity(sinks.len());
     for sink in sinks {
-        let client = Client::new(&ClientConfig::of_sink(sink)?)?;
-        let compared = compare(pipeline, &settings, sink, &cut, &client).await?;
+        let (target, client) = (Target::of(pipeline, &settings, sink), Client::new(&ClientConfig::of_sink(sink)?)?);
+        let compared = compare(&target, &cut, &client).await?;
         let mut report = SinkReport::new(sink, index_name(sink), &compared, options.sample);
         let evidence = surroundings.evidence(pipeline, sink, cut.step, &client).await;
         let explained = tokio::task::block_in_place(|| surroundings.explain(&evidence, &compared.differences))?;
         report.explain(pipeline, &compared, &explained);
-        if options.repair == Repair::Repair && report.differences() > 0 {
-            report.repair = Some(repair(sink, cut.step, &compared.differences, client).await?);
-        }
-        reports.push(report);
+        judged.push(Judged { target, client, compared, report });
     }
-    let positions = |note: &Note| note.positions.iter().map(|(partition, offset)| (partition.0, offset.0)).collect();
-    let certificate = Certificate {
-        made_at: chrono::Utc::now().to_rfc3339(),
-        cut: cut.step,
-        precision: CutReport::of(&cut.precision),
-        positions: cut.notes.iter().map(|(table, note)| (table.clone(), positions(note))).collect(),
-        sinks: reports,
-    };
+    phase("compare");
+    match &options.repair {
+        Repair::ReportOnly => {}
+        Repair::Plan(path) => plan_file::write(path, pipeline, &settings, cut.step, &judged).await?,
+        Repair::Repair(limit) => repair(cut.step, Limit(limit.unwrap_or(settings.repair_limit)), &mut judged).await?,
+    }
+    phase("repair");
+    let reports = judged.into_iter().map(|judged| judged.report).collect();
+    let certificate = Certificate::new(&cut, reports, seconds);
     // Whoever may only read the archive gets the certificate all the same.
-    if let Err(error) = kept::keep(&certificate, &settings.archive_path) {
+    if let Err(error) = kept::keep(&certificate, &settings.archive_path, settings.certificates_keep) {
         tracing::warn!("the certificate is not kept in the archive's folder: {error}");
     }
     Ok(certificate)
 }
 
-async fn expected(
-    pipeline: &Pipeline,
-    settings: &Settings,
-    sink: &Sink,
-    cut: Step,
-) -> Result<recompute::Documents, ReconcileError> {
-    let files = recompute::files(pipeline, &settings.archive_path).await?;
-    let (pipeline, sink) = (pipeline.clone(), sink.clone());
-    Ok(tokio::task::spawn_blocking(move || recompute::documents(&pipeline, &sink, &files, cut)).await??)
+/// Repairs every index, or none where one would be touched too much.
+async fn repair(cut: Step, limit: Limit, judged: &mut [Judged<'_>]) -> Result<(), ReconcileError> {
+    for Judged { compared, report, .. } in judged.iter_mut() {
+        let documents = report.expected.max(report.found);
+        report.held_back = limit.holds_back(compared.differences.len() as u64, documents);
+    }
+    if judged.iter().any(|judged| judged.report.held_back.is_some()) {
+        return Ok(());
+    }
+    for Judged { target, client, compared, report } in judged.iter_mut().filter(|j| j.report.differences() > 0) {
+        let stages: Vec<Stage> = repair::plan(target.sink, cut, &compared.differences);
+        report.repair = Some(execute(target, client, stages).await?);
+    }
+    Ok(())
 }
 
-async fn compare(
-    pipeline: &Pipeline,
-    settings: &Settings,
-    sink: &Sink,
-    cut: &Cut,
-    client: &Client,
-) -> Result<Compared, ReconcileError> {
-    let point_in_time = cut.point_in_time(sink, index_name(sink));
+/// Compares a sink's index with what it should be after the cut.
+///
+/// # Errors
+/// Where the archive or the index cannot be read.
+pub async fn compare(target: &Target<'_>, cut: &Cut, client: &Client) -> Result<Compared, ReconcileError> {
+    let point_in_time = cut.point_in_time(target.sink, target.index);
     let younger = if point_in_time.is_some() { Younger::Judged } else { Younger::LeftOut };
     let moment = point_in_time.map_or(Moment::Now, Moment::PointInTime);
-    let mut comparison = Comparison::new(sink, cut.step, younger, expected(pipeline, settings, sink, cut.step).await?);
-    scan(client, index_name(sink), moment, Reading::Whole, |found| comparison.take(found)).await?;
+    let mut comparison = Comparison::new(target.sink, cut.step, younger, expected(target, cut.step).await?);
+    scan(client, target.index, moment, Reading::Whole, |found| comparison.take(found)).await?;
     let mut compared = comparison.finish();
     if younger == Younger::LeftOut {
-        leave_out_deleted_since(pipeline, settings, sink, cut.step, &mut compared).await?;
+        leave_out_deleted_since(target, cut.step, &mut compared).await?;
     }
     Ok(compared)
+}
+
+/// Compares an index that nobody else writes with what it should be after a step.
+///
+/// # Errors
+/// Where the archive or the index cannot be read.
+pub async fn compare_still(target: &Target<'_>, cut: Step, client: &Client) -> Result<Compared, ReconcileError> {
+    let mut comparison = Comparison::new(target.sink, cut, Younger::Judged, expected(target, cut).await?);
+    scan(client, target.index, Moment::Now, Reading::Whole, |found| comparison.take(found)).await?;
+    Ok(comparison.finish())
 }
 
 /// A document that a later step deleted leaves nothing that shows its age. So what is missing is looked for once more as
 /// of now: what is not expected any longer was deleted after the cut, and is left out.
 async fn leave_out_deleted_since(
-    pipeline: &Pipeline,
-    settings: &Settings,
-    sink: &Sink,
+    target: &Target<'_>,
     cut: Step,
     compared: &mut Compared,
 ) -> Result<(), ReconcileError> {
     let is_missing = |d: &Difference| matches!(d, Difference::Missing { .. });
-    if !compared.differences.iter().any(is_missing) || acknowledged(settings).await.is_none_or(|now| now <= cut) {
+    let later = acknowledged(target.settings).await.is_some_and(|now| now > cut);
+    if !later || !compared.differences.iter().any(is_missing) {
         return Ok(());
     }
     // What the index held when it was scanned is in the archive one commit later.
-    tokio::time::sleep(settings.archive_commit_max_delay).await;
-    let now = expected(pipeline, settings, sink, Step(u64::MAX)).await?;
+    tokio::time::sleep(target.settings.archive_commit_max_delay).await;
+    let now = expected(target, Step(u64::MAX)).await?;
     let before = compared.differences.len();
     compared.differences.retain(|d| match d {
         Difference::Missing { id, .. } => now.contains_key(id),
@@ -159,20 +200,4 @@ async fn leave_out_deleted_since(
     });
     compared.younger += (before - compared.differences.len()) as u64;
     Ok(())
-}
-
-async fn repair(
-    sink: &Sink,
-    cut: Step,
-    differences: &[Difference],
-    client: Client,
-) -> Result<Repaired, ReconcileError> {
-    let operations = diff::repair(sink, cut, differences);
-    let trouble = |reason: &str| tracing::warn!("the index asks to wait: {reason}");
-    let written = Writer::new(client, PARALLEL_BODIES).write(index_name(sink), operations, &trouble).await?;
-    Ok(Repaired {
-        done: written.done,
-        overtaken: written.superseded + written.moved,
-        refused: written.rejected.into_iter().map(|r| (r.id.to_string(), r.reason)).collect(),
-    })
 }

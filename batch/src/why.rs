@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use crate::cause::Examined;
-use crate::certificate::{Explanation, Sample, sample};
+use crate::certificate::{Sample, sample};
 use crate::cut;
 use crate::diff::{Comparison, Younger};
 use crate::explain::Surroundings;
@@ -194,14 +194,11 @@ async fn life(
     settings: &Settings,
 ) -> Result<Result<Life, Unknown>, ReconcileError> {
     let files = recompute::files(pipeline, &settings.archive_path).await?;
-    let (pipeline, sink, id) = (pipeline.clone(), sink.clone(), id.to_owned());
-    let read = move || {
-        let ask = &mut |ask: &_| fetch(&pipeline, &files, cut, ask);
-        let lives = lives(&pipeline, &sink, &[&id], cut, &mut Store::new(&pipeline), ask);
-        let failed = |source| RecomputeError::Polars { sink: sink.name.clone(), source: Box::new(source) };
-        Ok(lives.map_err(failed)?.pop().unwrap_or(Err(Unknown::NoSuchId)))
-    };
-    tokio::task::spawn_blocking(read).await?
+    let ask = &mut |ask: &_| fetch(pipeline, &files, cut, ask);
+    let read = || lives(pipeline, sink, &[id], cut, &mut Store::new(pipeline), ask);
+    let failed = |source| RecomputeError::Polars { sink: sink.name.clone(), source: Box::new(source) };
+    let mut lives = tokio::task::block_in_place(read).map_err(failed)?;
+    Ok(lives.pop().unwrap_or(Err(Unknown::NoSuchId)))
 }
 
 async fn compare(
@@ -234,9 +231,10 @@ async fn compare(
     let evidence = surroundings.evidence(pipeline, sink, account.cut, &client).await;
     let explained: Vec<Examined> =
         tokio::task::block_in_place(|| surroundings.explain(&evidence, &compared.differences))?;
-    account.difference = compared.differences.iter().zip(&explained).next().map(|(difference, examined)| Sample {
-        explanation: Some(Explanation::of(pipeline, &examined.named)),
-        ..sample(sink, difference)
+    account.difference = compared.differences.iter().zip(&explained).next().map(|(difference, examined)| {
+        let mut sample = sample(sink, difference);
+        sample.explain(pipeline, &examined.named);
+        sample
     });
     Ok(())
 }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use lockstep_integration_tests::simulation::campaign::{Found, Tally, campaign, judge};
 use lockstep_integration_tests::simulation::schedule::Schedule;
-use lockstep_integration_tests::simulation::{exhaustive, scenario};
+use lockstep_integration_tests::simulation::{exhaustive, repair, scenario};
 use lockstep_integration_tests::variable;
 
 /// Events of a random schedule.
 const EVENTS: usize = 20;
 /// How long random schedules are run; `integration-tests/run` asks for a minute.
 const SECONDS: u64 = 5;
+/// Live writes that interleave with a repair.
+const LIVE_WRITES: usize = 4;
 /// Records that arrive in every order. The soak takes twelve.
 const RECORDS: usize = 6;
 
@@ -53,5 +55,23 @@ fn the_schedules_that_were_found_once_keep_the_laws() {
         if let Err(failure) = judge(1, &schedule) {
             panic!("{name}: {failure}\n{schedule}");
         }
+    }
+}
+
+#[test]
+fn l6_a_repair_and_live_writes_to_its_document_end_in_what_the_log_says_in_every_order() {
+    for kind in repair::KINDS {
+        match repair::explore(kind, LIVE_WRITES, None) {
+            Ok(explored) => println!("{kind:?}: {explored} orders"),
+            Err(order) => panic!("{order}"),
+        }
+    }
+}
+
+#[test]
+fn every_wrong_variant_of_the_repair_is_found() {
+    for wrong in repair::WRONG {
+        let found = repair::KINDS.into_iter().find_map(|kind| repair::explore(kind, LIVE_WRITES, Some(wrong)).err());
+        println!("{wrong:?}: {}", found.unwrap_or_else(|| panic!("nothing shows that {wrong:?} is wrong")));
     }
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use crate::status::{DeadLetter, Snapshot, Status};
-use crate::{console, metrics};
+use crate::{certificate, console, metrics};
 
 /// Why the server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -51,16 +51,28 @@ fn routes(status: Arc<Status>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(|State(status): State<Arc<Status>>| async move { metrics::text(&status.snapshot()) }))
+        .route(
+            "/metrics",
+            get(|State(status): State<Arc<Status>>| async move { metrics::text(&certified(status).await) }),
+        )
         .route(
             "/v1/status",
-            get(|State(status): State<Arc<Status>>| async move { Json::<Snapshot>(status.snapshot()) }),
+            get(|State(status): State<Arc<Status>>| async move { Json::<Snapshot>(certified(status).await) }),
         )
         .route(
             "/v1/dead-letters",
             get(|State(status): State<Arc<Status>>| async move { Json::<Vec<DeadLetter>>(status.dead_letters()) }),
         )
         .with_state(status)
+}
+
+/// The picture now, with the last certificate.
+async fn certified(status: Arc<Status>) -> Snapshot {
+    let mut snapshot = status.snapshot();
+    let archive = snapshot.archive.clone();
+    // Files are read off the threads that answer.
+    snapshot.certificate = tokio::task::spawn_blocking(move || certificate::last(&archive)).await.ok().flatten();
+    snapshot
 }
 
 /// Ready: the state is recovered, records are taken, and nothing stands in the way.

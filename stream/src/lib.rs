@@ -22,6 +22,7 @@ pub mod recovery;
 pub mod lag;
 pub mod traffic;
 pub mod rejected;
+pub mod certificate;
 pub mod status;
 pub mod watch;
 pub mod service;

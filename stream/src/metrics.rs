@@ -8,6 +8,7 @@ use prometheus::core::{
 };
 use prometheus::{Encoder, Opts, Registry, TextEncoder};
 
+use crate::certificate::VERDICTS;
 use crate::status::{PHASES, Snapshot, TableStatus};
 
 /// The metrics of a picture, in Prometheus' text format.
@@ -15,6 +16,7 @@ use crate::status::{PHASES, Snapshot, TableStatus};
 pub fn text(snapshot: &Snapshot) -> String {
     let registry = Registry::new();
     steps_and_state(&registry, snapshot);
+    certificate(&registry, snapshot);
     counters(&registry, snapshot);
     stages::stages(&registry, snapshot);
     let mut out = Vec::new();
@@ -35,6 +37,19 @@ fn steps_and_state(registry: &Registry, snapshot: &Snapshot) {
     gauges(registry, Opts::new("lockstep_phase", "1 for the phase that the stream is in"), "phase", phases);
     let version = [(env!("CARGO_PKG_VERSION"), 1)];
     gauges(registry, Opts::new("lockstep_build_info", "1, labelled with the version"), "version", version);
+}
+
+/// None where there is no certificate: an alert on its age cannot fire then, and one on its absence can.
+fn certificate(registry: &Registry, snapshot: &Snapshot) {
+    let Some(last) = &snapshot.certificate else { return };
+    let name = |what: &str| format!("lockstep_certificate_{what}");
+    let made = "When the last certificate of a reconcile was made, in seconds since 1970";
+    gauge(registry, &name("made_timestamp_seconds"), made, last.made_at_seconds);
+    gauge(registry, &name("differences"), "Documents that differed in the last certificate", last.differences);
+    gauge(registry, &name("step"), "Step up to which the last certificate compared", last.cut.0);
+    let verdicts = VERDICTS.map(|verdict| (verdict, u64::from(verdict == last.verdict)));
+    let help = "1 for what the last certificate comes to";
+    gauges(registry, Opts::new(name("verdict"), help), "verdict", verdicts);
 }
 
 fn counters(registry: &Registry, snapshot: &Snapshot) {

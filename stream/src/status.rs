@@ -8,6 +8,7 @@ use std::time::Duration;
 use lockstep_shared::coordinates::Step;
 use serde::Serialize;
 
+use crate::certificate::LastCertificate;
 use crate::join::FanOut;
 use crate::lag::Lag;
 use crate::rejected::{RejectedRecord, Shown};
@@ -174,6 +175,8 @@ pub struct Snapshot {
     pub dead_letters: u64,
     /// What stands in the way now, if anything.
     pub trouble: Option<String>,
+    /// The last certificate of a reconcile, where there is one. It is read when somebody asks.
+    pub certificate: Option<LastCertificate>,
 }
 
 /// The service's shared picture.

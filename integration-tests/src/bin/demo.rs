@@ -67,7 +67,7 @@ async fn main() -> Result<()> {
     match arguments.command {
         None => demo(Arc::new(pipeline)).await,
         Some(Command::Reconcile { repair: false }) => compare(&pipeline, Repair::ReportOnly).await,
-        Some(Command::Reconcile { repair: true }) => compare(&pipeline, Repair::Repair).await,
+        Some(Command::Reconcile { repair: true }) => compare(&pipeline, Repair::Repair(None)).await,
     }
 }
 
@@ -220,6 +220,9 @@ async fn show_progress(status: String) {
     }
 }
 
+/// How long the reconcile of a minute and one from another terminal wait for each other.
+const OTHERS: Duration = Duration::from_secs(30);
+
 async fn every_minute(pipeline: Arc<Pipeline>, stopped: watch::Receiver<bool>) {
     // The first comparison comes soon, so that a new user sees one.
     tokio::time::sleep(Duration::from_secs(15)).await;
@@ -241,7 +244,8 @@ async fn look_for_insights(pipeline: &Pipeline) -> Result<()> {
 }
 
 async fn compare(pipeline: &Pipeline, repair: Repair) -> Result<()> {
-    let certificate = reconcile(pipeline, &Options { repair, sample: SAMPLE }).await.map_err(|e| anyhow!("{e}"))?;
+    let options = Options { repair, sample: SAMPLE, wait: OTHERS };
+    let certificate = reconcile(pipeline, &options).await.map_err(|e| anyhow!("{e}"))?;
     println!("{}", certificate.text());
     Ok(())
 }

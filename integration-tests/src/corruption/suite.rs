@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use lockstep_batch::cause::{Cause, Earlier, Evidence, Named, earlier_documents, examine, id_of};
-use lockstep_batch::diff::{Comparison, Difference, Younger, repair};
+use lockstep_batch::diff::{Comparison, Difference, Younger};
 use lockstep_batch::life::Store;
+use lockstep_batch::repair::{Stage, plan, settled};
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::functions::Function;
 use lockstep_shared::history::HistoryRecord;
+use lockstep_shared::index::Operation;
 use lockstep_shared::index::delivery::Delivery;
 use lockstep_shared::index::mapping;
 use lockstep_shared::index::scan::Found;
@@ -197,9 +199,6 @@ fn judge(
         }
     }
     mend(world, &differences);
-    // Whoever had a version too high is written once the index has forgotten its delete.
-    world.index.forget_deletes();
-    mend(world, &compare(world));
     for difference in compare(world) {
         let id = id_of(&difference);
         tally.wrong.push(format!("seed {seed}: {id} of {} differs after its repair", world.sink.name));
@@ -247,8 +246,21 @@ fn compare(world: &World<'_>) -> Vec<Difference> {
 
 /// The production repair, on its production way.
 fn mend(world: &mut World<'_>, differences: &[Difference]) {
-    let mut delivery = Delivery::new(repair(world.sink, world.last, differences));
-    let index: &mut Index = &mut world.index;
+    let expected = world.expected().into_iter().collect();
+    for stage in plan(world.sink, world.last, differences) {
+        match stage {
+            Stage::Write(operations) | Stage::Uproot(operations) => deliver(&mut world.index, operations),
+            Stage::ForgetDeletes => world.index.forget_deletes(),
+            Stage::Settle(ids) => {
+                let operations = settled(world.sink, world.last, ids, &expected);
+                deliver(&mut world.index, operations);
+            }
+        }
+    }
+}
+
+fn deliver(index: &mut Index, operations: Vec<Operation>) {
+    let mut delivery = Delivery::new(operations);
     while let Some(operations) = delivery.next().filter(|operations| !operations.is_empty()) {
         let Some((status, body)) = index.answer(operations, Outcome::Fine) else { return };
         if delivery.answered(status, &body).is_err() {

@@ -26,6 +26,8 @@ pub struct Tally {
     pub faults: u64,
     /// Starts of a process.
     pub starts: u64,
+    /// Exact cuts at which everything was compared.
+    pub cuts: u64,
     /// Runs recomputed by Polars.
     pub recomputed: u64,
 }
@@ -36,6 +38,7 @@ impl Tally {
         self.events += other.events;
         self.faults += other.faults;
         self.starts += other.starts;
+        self.cuts += other.cuts;
         self.recomputed += other.recomputed;
     }
 }
@@ -122,6 +125,7 @@ fn of_one(number: u64, schedule: &Schedule, ended: &Ended) -> Tally {
         events: schedule.events.len() as u64,
         faults: schedule.events.iter().filter(|event| event.is_fault()).count() as u64,
         starts: ended.trace.starts,
+        cuts: ended.trace.cuts,
         recomputed: u64::from(number % RECOMPUTED_OF == 1),
     }
 }

@@ -13,6 +13,7 @@ pub mod index;
 pub mod process;
 pub mod witness;
 pub mod reconcile;
+pub mod repair;
 pub mod shrink;
 pub mod exhaustive;
 pub mod recompute;
@@ -46,6 +47,8 @@ pub struct Trace {
     pub hash: u64,
     /// How many times a process was started.
     pub starts: u64,
+    /// Exact cuts at which everything was compared.
+    pub cuts: u64,
 }
 
 /// A run that kept every law.
@@ -128,6 +131,7 @@ impl Run {
         while self.world.late_request() {}
         self.witness.compare(&self.pipeline, "L6", &expected, &self.world)?;
         reconcile::finds_and_repairs_dead_letters_only(&self.pipeline, &expected, &self.witness, &mut self.world)?;
+        self.trace.cuts = self.witness.cuts();
         let Self { pipeline, world, trace, .. } = self;
         Ok(Ended { trace, pipeline, world, expected })
     }

@@ -39,8 +39,7 @@ pub struct Process {
     read: BTreeMap<Channel, Offset>,
     to_write: VecDeque<group::Work>,
     to_search: Option<Survey>,
-    /// Nothing after this step is sent before everything is compared.
-    to_hold: Option<Step>,
+    to_hold: Option<Hold>,
     sending: Option<Sending>,
     to_archive: VecDeque<commit::Work>,
     gathered: Gathered,
@@ -51,6 +50,15 @@ struct Sending {
     last: Step,
     /// Bodies, each with its sink.
     deliveries: Vec<(usize, Delivery)>,
+}
+
+/// A cut under way: nothing that comes to the sinks later is sent before everything is compared.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    /// The step that was promised.
+    cut: Step,
+    /// The last one that came to the sinks before.
+    sent: Step,
 }
 
 /// Whether the process lives on.
@@ -217,7 +225,10 @@ impl Process {
                 }
                 Command::Write(work) => self.write(work, witness)?,
                 Command::Search(survey) => self.to_search = Some(survey),
-                Command::Hold => self.to_hold = Some(self.core.step()),
+                Command::Hold => {
+                    let sent = self.to_write.back().map_or(Step::ZERO, |work| work.step);
+                    self.to_hold = Some(Hold { cut: self.core.step(), sent });
+                }
                 // When the archive commits is for the schedule to say.
                 Command::Commit => {}
                 Command::Archive(work) => {
@@ -275,9 +286,9 @@ impl Process {
         if self.sending.is_some() {
             return Ok(());
         }
-        let upto = self.to_hold.unwrap_or(Step(u64::MAX));
-        if let Some(step) = self.to_hold.take_if(|_| self.to_write.front().is_none_or(|work| work.step > upto)) {
-            return witness.held(&self.pipeline, step, world);
+        let upto = self.to_hold.map_or(Step(u64::MAX), |hold| hold.sent);
+        if let Some(hold) = self.to_hold.take_if(|_| self.to_write.front().is_none_or(|work| work.step > upto)) {
+            return witness.held(&self.pipeline, hold.cut, world);
         }
         let Some(first) = self.to_write.pop_front() else { return self.search(world, witness) };
         let mut group = Group::new(self.pipeline.sinks.len(), first);

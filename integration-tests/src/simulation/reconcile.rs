@@ -1,8 +1,8 @@
 //! The reconcile after everything has come to rest: by batch's own comparison, repair and the sink's delivery.
 
-use lockstep_batch::diff::{Compared, Comparison, Difference, Younger, repair};
+use lockstep_batch::diff::{Compared, Comparison, Difference, Younger};
+use lockstep_batch::repair::{Stage, plan};
 use lockstep_shared::coordinates::Step;
-use lockstep_shared::identity::DocumentId;
 use lockstep_shared::index::scan::Found;
 use lockstep_shared::plan::{Pipeline, Sink};
 
@@ -24,11 +24,18 @@ pub fn finds_and_repairs_dead_letters_only(
     for (number, (sink, expected)) in pipeline.sinks.iter().zip(expected).enumerate() {
         let index = &mut world.indexes[number];
         let compared = compare(sink, cut, expected, index)?;
-        let letter = |difference: &&Difference| !witness.is_letter(number, &id_of(difference));
+        let letter = |difference: &&Difference| !witness.is_letter(number, &difference.id());
         if let Some(difference) = compared.differences.iter().find(letter) {
             return Err(Failure::new("L7", format!("{} differs without a cause: {difference:?}", sink.name)));
         }
-        index.write(&repair(sink, cut, &compared.differences));
+        for stage in plan(sink, cut, &compared.differences) {
+            match stage {
+                Stage::Write(operations) => drop(index.write(&operations)),
+                beyond => {
+                    return Err(Failure::new("L7", format!("{} has versions beyond the log: {beyond:?}", sink.name)));
+                }
+            }
+        }
         let compared = compare(sink, cut, expected, index)?;
         if let Some(difference) = compared.differences.first() {
             return Err(Failure::new("L7", format!("{} differs after its repair: {difference:?}", sink.name)));
@@ -50,12 +57,5 @@ fn compare(sink: &Sink, cut: Step, expected: &Documents, index: &Index) -> Resul
     match compared.younger {
         0 => Ok(compared),
         younger => Err(Failure::new("L7", format!("{younger} documents of {} are younger than the log", sink.name))),
-    }
-}
-
-fn id_of(difference: &Difference) -> DocumentId {
-    match difference {
-        Difference::Missing { id, .. } | Difference::Different { id, .. } => id.clone(),
-        Difference::Extra { found } => DocumentId(found.id.as_str().into()),
     }
 }

@@ -76,8 +76,8 @@ impl fmt::Display for Found {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { schedules, events, faults, starts, recomputed } = self;
+        let Self { schedules, events, faults, starts, cuts, recomputed } = self;
         write!(f, "{schedules} schedules kept every law: {events} events, of which {faults} faults, ")?;
-        write!(f, "{starts} starts; {recomputed} recomputed by Polars")
+        write!(f, "{starts} starts, {cuts} exact cuts; {recomputed} recomputed by Polars")
     }
 }

@@ -59,6 +59,8 @@ pub struct Witness {
     letters: BTreeSet<(usize, DocumentId)>,
     /// The journal was lost at least once: steps may have been cut anew.
     lost: bool,
+    /// Exact cuts at which everything was compared.
+    cuts: u64,
 }
 
 impl Witness {
@@ -166,7 +168,7 @@ impl Witness {
     ///
     /// # Errors
     /// L1.
-    pub fn held(&self, pipeline: &Pipeline, step: Step, world: &World) -> Result<(), Failure> {
+    pub fn held(&mut self, pipeline: &Pipeline, step: Step, world: &World) -> Result<(), Failure> {
         for (sink, index) in pipeline.sinks.iter().zip(&world.indexes) {
             if let Some((id, held)) = index.held.iter().find(|(_, held)| held.version > step.version()) {
                 let what =
@@ -174,8 +176,15 @@ impl Witness {
                 return Err(Failure::new("L1", what));
             }
         }
+        self.cuts += 1;
         let records: Vec<HistoryRecord> = self.history.values().flatten().cloned().collect();
         self.compare(pipeline, "L1", &definition(pipeline, &records, step), world)
+    }
+
+    /// Exact cuts at which everything was compared.
+    #[must_use]
+    pub fn cuts(&self) -> u64 {
+        self.cuts
     }
 
     /// Everything has come to rest: every law holds. Gives what the definition says.

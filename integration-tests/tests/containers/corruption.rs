@@ -125,7 +125,7 @@ fn judge(pipeline: &Pipeline, report: &Value, injected: &BTreeMap<String, Inject
         let id = sample["id"].as_str().context("an id")?;
         let done = injected.get(id).with_context(|| format!("{id} differs and was not touched: {sample:#}"))?;
         let explanation = &sample["explanation"];
-        *tally.named.entry((done.class, cause_of(&explanation["cause"])?)).or_default() += 1;
+        *tally.named.entry((done.class, cause_of(&sample["cause"])?)).or_default() += 1;
         if let Some(records) = &done.records {
             let (expected, said) = (places_of(pipeline, records), places(&explanation["records"]));
             ensure!(expected == said, "{id} ({:?}) is made of {expected:?}, said {said:?}", done.class);
@@ -169,7 +169,7 @@ async fn damage(shop: &Shop, index: &Index, sink: &'static str, traffic: &mut Tr
     }
     let name = if sink == "product_dashboard" { shop.index_name() } else { shop.index_of(sink) };
     carry_out(index, name, &world, &injected).await?;
-    let certificate = shop.reconcile(&["--sample", "1000000", "--repair"], 0).await?;
+    let certificate = shop.reconcile(&["--sample", "1000000", "--repair", "--repair-limit", "100%"], 0).await?;
     let tally = judge(&pipeline, report(&certificate, sink)?, &injected)?;
     for other in certificate["sinks"].as_array().into_iter().flatten().filter(|report| report["sink"] != sink) {
         ensure!(other["samples"].as_array().is_some_and(Vec::is_empty), "nobody touched this one: {other:#}");

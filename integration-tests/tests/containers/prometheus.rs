@@ -53,7 +53,8 @@ async fn metrics() -> Result<String> {
         shop.send(table, records).await?;
     }
     let mut stream = shop.start_live().await?;
-    shop.caught_up().await?;
+    shop.caught_up_and_archived().await?;
+    shop.reconcile(&[], 0).await?;
     let metrics = shop.page("/metrics").await?;
     stream.terminate(SOON).await?;
     Ok(metrics)
@@ -76,6 +77,7 @@ async fn metrics_keep_the_conventions_and_have_every_name_that_an_alert_asks_for
         assert!(metrics.contains(&format!("# TYPE {name} ")), "no metric is called {name}:\n{metrics}");
     }
     assert!(metrics.contains("lockstep_phase{phase=\"live\"} 1"), "{metrics}");
+    assert!(metrics.contains("lockstep_certificate_verdict{verdict=\"in-lockstep\"} 1"), "{metrics}");
     Ok(())
 }
 

@@ -137,7 +137,7 @@ async fn an_embedded_index_whose_folder_was_deleted_is_written_anew_by_a_repair(
     std::fs::remove_dir_all(&folder)?;
     let mut stream = shop.start_live().await?;
     assert_eq!(shop.index().count(shop.index_name()).await?, 0);
-    shop.reconcile(&["--repair"], 0).await?;
+    shop.reconcile(&["--repair", "--repair-limit", "100%"], 0).await?;
     shop.assert_index_is_as_expected().await?;
     stream.terminate(SOON).await
 }

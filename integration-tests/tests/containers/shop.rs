@@ -310,6 +310,12 @@ impl Shop {
         Ok(program.output())
     }
 
+    /// Starts a command of the batch layer: the command, and what comes after the pipeline.
+    pub fn begin_batch(&self, command: &[&str], after: &[&str]) -> Result<Program> {
+        let path = self.path().display().to_string();
+        self.start_program("lockstep-batch", &[command, &[&path], after].concat())
+    }
+
     /// Runs a command of the stream layer to its end and checks its exit code; what it printed.
     pub async fn stream(&self, command: &[&str], code: i32) -> Result<String> {
         let mut program = self.program("lockstep-stream", command)?;

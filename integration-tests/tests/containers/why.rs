@@ -47,9 +47,9 @@ async fn why_tells_the_records_behind_a_document_and_what_became_of_it() -> Resu
     let path = format!("/{}/_doc/7", shop.index_of("orders_enriched"));
     shop.index().call(Method::DELETE, &path, None).await?;
     let accounts = told(&shop, "7", 3).await?;
-    let explanation = &accounts[0]["difference"]["explanation"];
-    assert_eq!(explanation["cause"], "write-lost", "{accounts:#}");
-    assert_eq!(explanation["records"].as_array().map(Vec::len), Some(3), "{accounts:#}");
+    let difference = &accounts[0]["difference"];
+    assert_eq!(difference["cause"], "write-lost", "{accounts:#}");
+    assert_eq!(difference["explanation"]["records"].as_array().map(Vec::len), Some(3), "{accounts:#}");
     let text = shop.why("7", &[], 3).await?;
     for said in [
         "step ",
@@ -57,7 +57,7 @@ async fn why_tells_the_records_behind_a_document_and_what_became_of_it() -> Resu
         "customer_name: \"Ann Lee\"",
         "users.jsonl partition 0 offset 0",
         "the index does not have it",
-        "write-lost: ",
+        ": write-lost",
     ] {
         ensure!(text.contains(said), "expected '{said}' in\n{text}");
     }
@@ -125,7 +125,7 @@ async fn a_document_of_an_earlier_program_is_told_from_a_damaged_one() -> Result
             if certificate["sinks"][0]["equal"] == 1 { Ok(certificate) } else { Err(certificate.to_string()) }
         })
         .await?;
-        let causes = &certificate["sinks"][0]["causes"];
+        let causes = &certificate["sinks"][0]["by_cause"];
         assert_eq!(*causes, json!({"pipeline-changed": 2, "write-lost": 1}), "{certificate:#}");
         stream.terminate(SOON).await?;
     }

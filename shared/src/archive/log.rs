@@ -42,6 +42,24 @@ pub fn versions(table: &Path) -> io::Result<Vec<u64>> {
     Ok(versions)
 }
 
+/// The files that commits have taken out of the table, each with when that was, in milliseconds since 1970.
+///
+/// # Errors
+/// Where a commit cannot be read.
+pub fn removed(table: &Path) -> io::Result<Vec<(String, i64)>> {
+    let mut removed = Vec::new();
+    for version in versions(table)? {
+        let text = fs::read_to_string(commit(table, version))?;
+        // Most commits only add, and most lines are long.
+        for line in text.lines().filter(|line| line.starts_with("{\"remove\"")) {
+            let action: Json = serde_json::from_str(line)?;
+            let (path, at_ms) = (&action["remove"]["path"], &action["remove"]["deletionTimestamp"]);
+            removed.extend(path.as_str().map(str::to_owned).zip(at_ms.as_i64()));
+        }
+    }
+    Ok(removed)
+}
+
 /// Puts a commit on disk, with everything that leads to it: nobody may be told of it before.
 ///
 /// # Errors

@@ -8,6 +8,7 @@
 //! on top of the one that the writer saw last, or fails: see [`owner`].
 
 mod columns;
+pub mod compact;
 mod log;
 pub mod owner;
 mod table;
@@ -96,6 +97,12 @@ pub enum ArchiveError {
     /// Others commit faster than this one can.
     #[error("archive {path}: others commit to it all the time; let only one lockstep-stream write it")]
     Contended {
+        /// The table's folder.
+        path: PathBuf,
+    },
+    /// The files of a compaction are no longer the table's.
+    #[error("archive {path}: another compaction has replaced the same files meanwhile; nothing was changed")]
+    Replaced {
         /// The table's folder.
         path: PathBuf,
     },

@@ -85,6 +85,15 @@ impl TableArchive {
         self.last.as_ref()
     }
 
+    /// What tells this table from one that was made anew in its place.
+    ///
+    /// # Errors
+    /// Where the Delta log does not say.
+    pub fn identity(&self) -> Result<String, ArchiveError> {
+        let snapshot = self.delta.snapshot().map_err(failed(&self.path, "read its state"))?;
+        Ok(snapshot.metadata().id().to_owned())
+    }
+
     /// The Delta table's version.
     #[must_use]
     pub fn version(&self) -> i64 {
@@ -151,7 +160,7 @@ impl TableArchive {
         Err(ArchiveError::Contended { path: self.path.clone() })
     }
 
-    async fn committed(&mut self, version: u64) -> Result<(), ArchiveError> {
+    pub(super) async fn committed(&mut self, version: u64) -> Result<(), ArchiveError> {
         log::sync(&self.path, version).map_err(on_disk(&self.path))?;
         self.delta.update_state().await.map_err(failed(&self.path, "read its state"))?;
         if (version + 1).is_multiple_of(COMMITS_TO_CHECKPOINT) {
@@ -173,19 +182,7 @@ impl TableArchive {
             let _ = std::fs::remove_file(&path);
         })?;
         log::sync_file(&self.path).map_err(on_disk(&self.path))?;
-        Ok(Add {
-            path: name,
-            size: i64::try_from(size_bytes).unwrap_or(i64::MAX),
-            modification_time: chrono::Utc::now().timestamp_millis(),
-            data_change: true,
-            stats: Some(format!("{{\"numRecords\":{}}}", records.len())),
-            partition_values: HashMap::new(),
-            tags: None,
-            deletion_vector: None,
-            base_row_id: None,
-            default_row_commit_version: None,
-            clustering_provider: None,
-        })
+        Ok(added(name, size_bytes, records.len() as u64))
     }
 
     fn check_schema(&self) -> Result<(), ArchiveError> {
@@ -213,12 +210,33 @@ fn json(value: &impl Serialize) -> Json {
     serde_json::to_value(value).unwrap_or_else(|e| unreachable!("numbers and names are always JSON: {e}"))
 }
 
+/// The action that adds a file of so many records.
+pub(super) fn added(name: String, size_bytes: u64, records: u64) -> Add {
+    Add {
+        path: name,
+        size: i64::try_from(size_bytes).unwrap_or(i64::MAX),
+        modification_time: chrono::Utc::now().timestamp_millis(),
+        data_change: true,
+        stats: Some(format!("{{\"numRecords\":{records}}}")),
+        partition_values: HashMap::new(),
+        tags: None,
+        deletion_vector: None,
+        base_row_id: None,
+        default_row_commit_version: None,
+        clustering_provider: None,
+    }
+}
+
+/// How the archive's files are written.
+pub(super) fn writer_properties() -> WriterProperties {
+    WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build()
+}
+
 /// Writes a whole file and puts it on disk; its size.
 fn write_file(path: &Path, batch: &RecordBatch) -> Result<u64, ArchiveError> {
     let parquet = |source| ArchiveError::Parquet { path: path.to_owned(), source: Box::new(source) };
     let file = File::create(path).map_err(on_disk(path))?;
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).map_err(parquet)?;
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(writer_properties())).map_err(parquet)?;
     writer.write(batch).map_err(parquet)?;
     let file = writer.into_inner().map_err(parquet)?;
     // The commit makes the file count; it must not be torn then.

@@ -169,3 +169,94 @@ async fn a_torn_commit_and_a_torn_checkpoint_are_set_aside() {
         assert!(!last.exists());
     }
 }
+
+/// An archive of three small files, at the steps 2, 4 and 6.
+async fn three_files(archive: &Archive) -> TableArchive {
+    let mut open = archive.open(&table()).await.unwrap();
+    for step in [2, 4, 6] {
+        let later = |r: ArchivedRecord| ArchivedRecord { step: Step(r.step.0 + step - 2), ..r };
+        let place = |r: ArchivedRecord| {
+            let offset = Offset(r.place.offset.0 + 4 * (step.cast_signed() - 2));
+            ArchivedRecord { place: Place { offset, ..r.place }, ..r }
+        };
+        open.append(&rows().into_iter().map(later).map(place).collect::<Vec<_>>(), &note(step)).await.unwrap();
+    }
+    open
+}
+
+#[tokio::test]
+async fn a_compaction_keeps_every_record_its_place_and_the_notes() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Archive::new(folder.path());
+    let mut writer = three_files(&archive).await;
+    let before = writer.read(Step(0), Step(9)).await.unwrap();
+    let reader = archive.open_existing(&table()).await.unwrap().unwrap();
+    let mut compactor = archive.open_existing(&table()).await.unwrap().unwrap();
+    let compacted = compactor.compact(compact::TARGET_BYTES).await.unwrap();
+    assert_eq!((compacted.files_before, compacted.files_after, compacted.records), (3, 1, 12));
+    assert_eq!(reader.read(Step(0), Step(9)).await.unwrap(), before, "who has begun to read goes on");
+    // The writer knows nothing of it, and goes on top.
+    writer.append(&[], &note(7)).await.unwrap();
+    let mut after = archive.open_existing(&table()).await.unwrap().unwrap();
+    assert_eq!(after.read(Step(0), Step(9)).await.unwrap(), before);
+    assert_eq!((after.last(), after.files().unwrap().len()), (Some(&note(7)), 1));
+    assert_eq!(after.commits().await.unwrap().iter().map(|c| c.note.step.0).collect::<Vec<_>>(), [2, 4, 6, 7]);
+    assert_eq!(after.remove_replaced(std::time::Duration::from_secs(60)).await.unwrap(), 0);
+    assert_eq!(after.remove_replaced(std::time::Duration::ZERO).await.unwrap(), 3);
+    assert_eq!(after.read(Step(0), Step(9)).await.unwrap(), before);
+    assert_eq!(compactor.compact(compact::TARGET_BYTES).await.unwrap().replaced, 0, "there is nothing more to do");
+}
+
+#[tokio::test]
+async fn a_compaction_goes_on_top_of_what_a_stream_has_committed_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Archive::new(folder.path());
+    let mut writer = three_files(&archive).await;
+    let mut compactor = archive.open_existing(&table()).await.unwrap().unwrap();
+    let mut second = archive.open_existing(&table()).await.unwrap().unwrap();
+    writer.append(&[], &note(8)).await.unwrap();
+    assert_eq!(compactor.compact(compact::TARGET_BYTES).await.unwrap().records, 12);
+    // Another one that read the table before sees it anew, and takes nothing for a killed one's.
+    assert_eq!(second.compact(compact::TARGET_BYTES).await.unwrap().replaced, 0);
+    let after = archive.open_existing(&table()).await.unwrap().unwrap();
+    assert_eq!((after.read(Step(0), Step(9)).await.unwrap().len(), after.last()), (12, Some(&note(8))));
+}
+
+#[tokio::test]
+async fn of_two_compactions_at_once_the_second_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Archive::new(folder.path());
+    three_files(&archive).await;
+    let mut second = archive.open_existing(&table()).await.unwrap().unwrap();
+    let (add, removes) = second.merged_all().unwrap();
+    let mut first = archive.open_existing(&table()).await.unwrap().unwrap();
+    first.compact(compact::TARGET_BYTES).await.unwrap();
+    let refused = second.replace(removes, add).await.unwrap_err().to_string();
+    assert!(refused.contains("another compaction has replaced the same files"), "{refused}");
+    let after = archive.open_existing(&table()).await.unwrap().unwrap();
+    assert_eq!(after.read(Step(0), Step(9)).await.unwrap().len(), 12);
+}
+
+#[tokio::test]
+async fn what_a_killed_or_torn_compaction_has_left_changes_nothing_and_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Archive::new(folder.path());
+    three_files(&archive).await;
+    let left = folder.path().join("t/compacted-0.zstd.parquet");
+    std::fs::write(&left, "half").unwrap();
+    let mut compactor = archive.open_existing(&table()).await.unwrap().unwrap();
+    assert_eq!(compactor.read(Step(0), Step(9)).await.unwrap().len(), 12);
+    assert_eq!(compactor.remove_replaced(std::time::Duration::from_secs(60)).await.unwrap(), 0, "it may be at work");
+    assert_eq!(compactor.remove_replaced(std::time::Duration::ZERO).await.unwrap(), 1);
+    assert!(!left.exists());
+    compactor.compact(compact::TARGET_BYTES).await.unwrap();
+    let last = folder.path().join(format!("t/_delta_log/{:020}.json", compactor.version()));
+    let whole = std::fs::read(&last).unwrap();
+    let ends = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(end, _)| end);
+    for end in ends.filter(|end| end + 1 < whole.len()) {
+        std::fs::write(&last, &whole[..=end]).unwrap();
+        let opened = archive.open(&table()).await.unwrap();
+        assert_eq!(opened.read(Step(0), Step(9)).await.unwrap().len(), 12, "torn after byte {end}");
+        assert_eq!(opened.files().unwrap().len(), 3);
+    }
+}

@@ -8,7 +8,7 @@ use crate::types::{DataType, MAX_DECIMAL_PRECISION_AS_NUMBER};
 /// Longest text that can be searched, in characters; a longer one is kept and not indexed. Lucene takes 32,766 bytes.
 const LONGEST_TERM_CHARS: u32 = 8_191;
 /// How long the server remembers the version of a deleted document: longer than any replay.
-const KEEP_DELETES: &str = "1h";
+pub(super) const KEEP_DELETES: &str = "1h";
 
 /// The body that creates the index.
 #[must_use]

@@ -5,6 +5,8 @@
 
 pub mod bulk;
 pub mod client;
+mod deletes;
+pub mod names;
 pub mod delivery;
 pub mod mapping;
 pub mod scan;

@@ -1,5 +1,7 @@
 //! Every document of an index as it stood at one moment.
 
+use std::collections::HashMap;
+
 use elasticsearch::http::Method;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -139,4 +141,34 @@ async fn pages(
             return Ok(());
         }
     }
+}
+
+/// Ids of one question of [`lookup`].
+const IDS_ASKED: usize = 1_000;
+
+/// The documents of these ids as they are now, by id, without what they say.
+///
+/// # Errors
+/// Where the server does not give all of them.
+pub async fn lookup(client: &Client, index: &str, ids: &[&str]) -> Result<HashMap<String, Found>, IndexError> {
+    client.refresh(index).await?;
+    let mut found = HashMap::with_capacity(ids.len());
+    for asked in ids.chunks(IDS_ASKED) {
+        let question = json!({
+            "query": {"ids": {"values": asked}},
+            "size": IDS_ASKED,
+            "version": true,
+            "seq_no_primary_term": true,
+            "_source": false,
+        });
+        let page = Page::deserialize(client.search(index, &question).await?)
+            .map_err(|e| client.refused(format!("documents looked up by id cannot be read: {e}")))?;
+        if page.timed_out || page.shards.failed > 0 {
+            return Err(
+                client.refused("documents looked up by id are not complete: a shard failed or took too long".into())
+            );
+        }
+        found.extend(page.hits.hits.into_iter().map(|hit| (hit.found.id.clone(), hit.found)));
+    }
+    Ok(found)
 }

@@ -1,6 +1,8 @@
 //! Lockstep's own settings: `SET 'lockstep.…' = '…'`.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::plan::Pipeline;
@@ -17,7 +19,7 @@ pub struct Setting {
 }
 
 /// Every setting.
-pub const SETTINGS: [Setting; 8] = [
+pub const SETTINGS: [Setting; 10] = [
     Setting {
         name: "lockstep.archive.path",
         default: "lockstep/archive",
@@ -54,6 +56,16 @@ pub const SETTINGS: [Setting; 8] = [
         default: "30 s",
         meaning: "how long a stop waits for what is under way",
     },
+    Setting {
+        name: "lockstep.repair.limit",
+        default: "10 %",
+        meaning: "largest share of an index that a repair may touch; above it, nothing is written",
+    },
+    Setting {
+        name: "lockstep.certificates.keep",
+        default: "500",
+        meaning: "certificates kept in the archive's folder; the oldest go",
+    },
 ];
 
 /// The settings of a pipeline, read.
@@ -75,7 +87,34 @@ pub struct Settings {
     pub archive_commit_max_delay: Duration,
     /// `lockstep.shutdown.timeout`.
     pub shutdown_timeout: Duration,
+    /// `lockstep.repair.limit`.
+    pub repair_limit: Percent,
+    /// `lockstep.certificates.keep`.
+    pub certificates_keep: usize,
 }
+
+/// A share of a whole, in hundredths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Percent(pub u8);
+
+impl FromStr for Percent {
+    type Err = String;
+
+    /// `10 %`, `10%` or `10`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.trim().trim_end_matches('%').trim_end().parse().ok().filter(|number| *number <= 100);
+        number.map(Self).ok_or_else(|| format!("'{text}' is no {PERCENT}"))
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", self.0)
+    }
+}
+
+/// What a share is written as.
+const PERCENT: &str = "share; write a whole number from 0 to 100 and %";
 
 /// A setting whose value cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,16 +142,15 @@ impl Settings {
             let value = given(name);
             duration(&value).ok_or(SettingError { name, value, wanted: "duration; write a number and ms, s, min or h" })
         };
-        let records = given("lockstep.step.max-records");
-        let step_max_records = records.parse().ok().filter(|n| *n > 0).ok_or(SettingError {
-            name: "lockstep.step.max-records",
-            value: records,
-            wanted: "number of records above zero",
-        })?;
+        let count = |name: &'static str, wanted: &'static str| {
+            let value = given(name);
+            value.parse().ok().filter(|n| *n > 0).ok_or(SettingError { name, value, wanted })
+        };
+        let limit = given("lockstep.repair.limit");
         Ok(Self {
             archive_path: given("lockstep.archive.path").into(),
             state_path: given("lockstep.state.path").into(),
-            step_max_records,
+            step_max_records: count("lockstep.step.max-records", "number of records above zero")?,
             step_max_delay: duration("lockstep.step.max-delay")?,
             http_address: address("lockstep.http.address", given("lockstep.http.address"))?,
             embedded_address: match given("lockstep.index.embedded.address") {
@@ -121,6 +159,12 @@ impl Settings {
             },
             archive_commit_max_delay: duration("lockstep.archive.commit.max-delay")?,
             shutdown_timeout: duration("lockstep.shutdown.timeout")?,
+            repair_limit: limit.parse().map_err(|_| SettingError {
+                name: "lockstep.repair.limit",
+                value: limit,
+                wanted: PERCENT,
+            })?,
+            certificates_keep: count("lockstep.certificates.keep", "number of certificates above zero")?,
         })
     }
 }

@@ -14,15 +14,12 @@ use serde_json::Value as Json;
 
 use super::layout::{Column, Page, Refresh, card, command, empty, scrolled, step, table_head};
 use super::{Console, View, answer, format};
+use crate::certificate::{FOLDER, LARGEST_BYTES};
 
-/// The folder in the archive's.
-const FOLDER: &str = "certificates";
 /// Certificates shown, the last first.
 const SHOWN: usize = 60;
 /// Of these, so many are listed at once.
 const LISTED: usize = 12;
-/// Largest certificate that is read.
-const LARGEST_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A certificate, as far as this view reads it. What a later version adds is shown with the text.
 #[derive(Clone, Debug, Deserialize)]
@@ -51,6 +48,7 @@ struct Report {
     extra: u64,
     samples: Vec<Sample>,
     repair: Option<Repair>,
+    held_back: Option<Json>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -300,7 +298,7 @@ fn by_index(reports: &[Report]) -> Markup {
                             @if report.index != report.sink { span.quiet { (report.index) } }
                         }
                         @for number in numbers(report) { td.number { (format::count(number as i64)) } }
-                        td { (repair(report.repair.as_ref())) }
+                        td { (repair(report)) }
                     }
                 }
             }
@@ -308,9 +306,10 @@ fn by_index(reports: &[Report]) -> Markup {
     }
 }
 
-fn repair(repair: Option<&Repair>) -> Markup {
+fn repair(report: &Report) -> Markup {
     html! {
-        @match repair {
+        @match &report.repair {
+            None if report.held_back.is_some() => span.bad { "more than the limit: nothing done" },
             None => span.quiet { "not asked for" },
             Some(Repair { done, overtaken, refused }) => {
                 (format::count(*done as i64)) " done, " (format::count(*overtaken as i64)) " overtaken, "

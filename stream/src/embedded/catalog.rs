@@ -67,7 +67,7 @@ impl Catalog {
         if directory.join(OLD_FILE).exists() {
             return Err(io::Error::other(format!(
                 "{} is of an older version; delete the folder, start again, and let lockstep-batch reconcile --repair \
-                 write the documents anew",
+                 --repair-limit 100% write the documents anew",
                 directory.join(OLD_FILE).display()
             )));
         }
@@ -188,13 +188,19 @@ impl Catalog {
         engine.delete()
     }
 
-    /// Sets aliases (`Some`) and takes them away (`None`), all or none of them. Each is index, alias and what it becomes.
-    pub(super) fn set_aliases(&mut self, changes: Vec<(String, String, Option<Alias>)>) -> Result<(), Refusal> {
+    /// Sets aliases (`Some`) and takes them away (`None`), each given as index, alias and what it becomes, and takes indexes
+    /// away: all or none. The name of an index that goes may become an alias.
+    pub(super) fn set_aliases(
+        &mut self,
+        changes: Vec<(String, String, Option<Alias>)>,
+        removed: &[String],
+    ) -> Result<(), Refusal> {
+        let going = removed.iter().map(|name| self.engine(name)).collect::<Result<Vec<_>, _>>()?;
         for (index, alias, becomes) in &changes {
             let listed = self.listing.indexes.get(index).ok_or_else(|| Refusal::no_index(index))?;
             if becomes.is_some() {
                 check_name(alias)?;
-                if self.listing.indexes.contains_key(alias) {
+                if self.listing.indexes.contains_key(alias) && !removed.contains(alias) {
                     let reason = format!(
                         "Invalid alias name [{alias}]: an index or data stream exists with the same name as the alias"
                     );
@@ -212,11 +218,14 @@ impl Catalog {
                     None => drop(listed.aliases.remove(&alias)),
                 }
             }
-        })
+            listing.indexes.retain(|name, _| !removed.contains(name));
+        })?;
+        self.engines.retain(|name, _| !removed.contains(name));
+        going.iter().try_for_each(|engine| engine.delete())
     }
 
     /// Changes settings of an index.
-    pub(super) fn set_settings(&mut self, name: &str, given: &Json) -> Result<(), Refusal> {
+    pub(super) fn set_settings(&mut self, name: &str, given: &Json, now_ms: i64) -> Result<(), Refusal> {
         let given = flat(given);
         self.change(|listing| {
             if let (Some(listed), Json::Object(given)) = (listing.indexes.get_mut(name), given)
@@ -224,7 +233,9 @@ impl Catalog {
             {
                 settings.extend(given);
             }
-        })
+        })?;
+        let settings = self.listing.indexes.get(name).map_or(&Json::Null, |listed| &listed.settings);
+        self.engine(name)?.keep_deletes(keep_deletes_ms(settings), now_ms)
     }
 
     /// Writes the file anew, and believes it only then.

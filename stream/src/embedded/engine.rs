@@ -6,6 +6,7 @@
 //! `index.gc_deletes` has passed.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use rustc_hash::FxHashMap;
@@ -66,7 +67,7 @@ pub(super) struct Done {
 pub(super) struct Engine {
     directory: PathBuf,
     pub(super) mapping: Mapping,
-    keep_deletes_ms: i64,
+    keep_deletes_ms: AtomicI64,
     state: Mutex<State>,
 }
 
@@ -102,7 +103,7 @@ impl Engine {
     pub(super) fn open(directory: &Path, mapping: Mapping, keep_deletes_ms: i64) -> Result<Self, Refusal> {
         let open = Open::new(directory, &mapping)?;
         let state = Mutex::new(State::Open(Box::new(open)));
-        Ok(Self { directory: directory.to_owned(), mapping, keep_deletes_ms, state })
+        Ok(Self { directory: directory.to_owned(), mapping, keep_deletes_ms: AtomicI64::new(keep_deletes_ms), state })
     }
 
     /// Does writes in order; what became of each.
@@ -110,7 +111,7 @@ impl Engine {
         self.with(|open| {
             let outcomes = open.write(&self.mapping, writes, now_ms)?;
             if open.pending.len() >= MOST_PENDING || open.log.size_bytes() >= LONGEST_LOG_BYTES {
-                open.commit(&self.mapping, now_ms.saturating_sub(self.keep_deletes_ms))?;
+                open.commit(&self.mapping, self.oldest_delete_ms(now_ms))?;
             }
             Ok(outcomes)
         })
@@ -119,7 +120,7 @@ impl Engine {
     /// Sees everything that was written before.
     pub(super) fn searcher(&self, now_ms: i64) -> Result<Searcher, Refusal> {
         self.with(|open| {
-            open.commit(&self.mapping, now_ms.saturating_sub(self.keep_deletes_ms))?;
+            open.commit(&self.mapping, self.oldest_delete_ms(now_ms))?;
             Ok(open.reader.searcher())
         })
     }
@@ -128,10 +129,26 @@ impl Engine {
     pub(super) fn find(&self, id: &str, now_ms: i64) -> Result<Option<(Known, DocAddress, Searcher)>, Refusal> {
         self.with(|open| {
             if open.pending.contains_key(id) {
-                open.commit(&self.mapping, now_ms.saturating_sub(self.keep_deletes_ms))?;
+                open.commit(&self.mapping, self.oldest_delete_ms(now_ms))?;
             }
             let found = open.lookup.find(id)?.filter(|(known, _)| known.live);
             Ok(found.map(|(known, address)| (known, address, open.reader.searcher())))
+        })
+    }
+
+    fn oldest_delete_ms(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_sub(self.keep_deletes_ms.load(Ordering::Relaxed))
+    }
+
+    /// Changes how long deletes are remembered; those that are older are forgotten at once.
+    pub(super) fn keep_deletes(&self, keep_deletes_ms: i64, now_ms: i64) -> Result<(), Refusal> {
+        if self.keep_deletes_ms.swap(keep_deletes_ms, Ordering::Relaxed) <= keep_deletes_ms {
+            return Ok(());
+        }
+        self.with(|open| {
+            // Those of this very millisecond too, where none are to be kept.
+            open.forget_deletes(&self.mapping, now_ms.saturating_sub(keep_deletes_ms).saturating_add(1))?;
+            open.make_visible(&self.mapping)
         })
     }
 
@@ -312,10 +329,20 @@ impl Open {
             return Ok(());
         }
         if oldest_delete_ms.saturating_sub(self.purged_ms) >= PURGE_EVERY_MS {
-            let before = std::ops::Bound::Excluded(Term::from_field_i64(mapping.own.deleted, oldest_delete_ms));
-            self.writer.delete_query(Box::new(RangeQuery::new(std::ops::Bound::Unbounded, before)))?;
-            self.purged_ms = oldest_delete_ms;
+            self.forget_deletes(mapping, oldest_delete_ms)?;
         }
+        self.make_visible(mapping)
+    }
+
+    /// The next commit no longer has the memory of deletes before this moment.
+    fn forget_deletes(&mut self, mapping: &Mapping, before_ms: i64) -> Result<(), TantivyError> {
+        let before = std::ops::Bound::Excluded(Term::from_field_i64(mapping.own.deleted, before_ms));
+        self.writer.delete_query(Box::new(RangeQuery::new(std::ops::Bound::Unbounded, before)))?;
+        self.purged_ms = before_ms;
+        Ok(())
+    }
+
+    fn make_visible(&mut self, mapping: &Mapping) -> Result<(), TantivyError> {
         let log = Log::begin(self.log.directory(), self.log.generation() + 1)?;
         let payload = Payload { log: log.generation(), next_seq_no: self.next_seq_no };
         let mut prepared = self.writer.prepare_commit()?;

@@ -76,7 +76,7 @@ impl Node {
         }
         let mut catalog = self.catalog_to_change();
         for name in catalog.resolve(indexes)? {
-            catalog.set_settings(&name, &body)?;
+            catalog.set_settings(&name, &body, now_ms())?;
         }
         acknowledged()
     }
@@ -91,7 +91,7 @@ impl Node {
         for index in catalog.resolve(indexes)? {
             changes.extend(names.split(',').map(|name| (index.clone(), name.to_owned(), becomes)));
         }
-        catalog.set_aliases(changes)?;
+        catalog.set_aliases(changes, &[])?;
         acknowledged()
     }
 
@@ -130,8 +130,7 @@ impl Node {
                 }
             }
         }
-        catalog.set_aliases(changes)?;
-        removed.iter().try_for_each(|index| catalog.delete(index))?;
+        catalog.set_aliases(changes, &removed)?;
         acknowledged()
     }
 

@@ -128,7 +128,7 @@ fn damaged(path: &Path, at: usize) -> io::Error {
         io::ErrorKind::InvalidData,
         format!(
             "{} is damaged at byte {at}; delete the folder of the embedded index, start again, and let \
-             lockstep-batch reconcile --repair write the documents anew",
+             lockstep-batch reconcile --repair --repair-limit 100% write the documents anew",
             path.display()
         ),
     )

@@ -53,6 +53,19 @@ fn a_deleted_version_is_forgotten_when_gc_deletes_has_passed() {
 }
 
 #[test]
+fn deletes_are_forgotten_at_once_when_none_are_to_be_kept_and_remembered_again_afterwards() {
+    let server = Server::with(json!({"n": {"type": "long"}}));
+    let one = json!({"n": 1});
+    assert_eq!(server.bulk(&[index("a", 5), one.clone(), delete("a", 9), delete("b", 9)]), [201, 200, 404]);
+    assert_eq!(server.bulk(&[index("a", 8), one.clone()]), [409]);
+    for keep in ["0s", "1h"] {
+        assert_eq!(server.call("PUT", "/i/_settings", &json!({"index": {"gc_deletes": keep}})).0, 200);
+    }
+    assert_eq!(server.bulk(&[index("a", 8), one.clone(), delete("a", 9), index("a", 8), one.clone()]), [201, 200, 409]);
+    assert_eq!(server.bulk(&[index("b", 1), one]), [201]);
+}
+
+#[test]
 fn what_is_written_is_there_for_the_next_search_and_the_next_get() {
     let server = Server::with(json!({"n": {"type": "long"}}));
     for n in 0..20 {

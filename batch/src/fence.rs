@@ -1,0 +1,103 @@
+//! A fence: everything that the stream had cut when it was asked is in the index and in the archive.
+//!
+//! Whatever the stream sent to the index before the fence was asked for is of a step up to the one that the fence gives, so
+//! a recompute at that step has it, and whatever is of a later step was sent afterwards.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lockstep_shared::coordinates::Step;
+use lockstep_shared::plan::Pipeline;
+use lockstep_shared::sql::settings::Settings;
+use tokio::time::{Instant, sleep};
+
+use crate::cut;
+use crate::recompute::RecomputeError;
+
+/// How long the stream may take to answer.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the stream may take to write and archive what it has cut, beyond the archive's own delay.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Why there is no fence.
+#[derive(Debug, thiserror::Error)]
+pub enum FenceError {
+    /// The archive.
+    #[error(transparent)]
+    Recompute(#[from] RecomputeError),
+    /// The stream runs, and what it has cut does not get to the index and the archive.
+    #[error(
+        "the stream at {address} has cut step {step}, and after {waited} s the index has {acknowledged} and the archive {archived}; \
+         see what stands in its way ({address}/v1/status) and run this again"
+    )]
+    Behind {
+        /// Where it was asked.
+        address: String,
+        /// What it had cut.
+        step: Step,
+        /// What the index had in the end.
+        acknowledged: Step,
+        /// What the archive had in the end.
+        archived: Step,
+        /// How long it was waited for, in seconds.
+        waited: u64,
+    },
+}
+
+impl FenceError {
+    /// True where asking again later may help.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Behind { .. })
+    }
+}
+
+/// What the stream says of itself.
+#[derive(Clone, Debug, serde::Deserialize)]
+struct Status {
+    archive: PathBuf,
+    step: Step,
+    acknowledged: Step,
+    archived: Step,
+}
+
+/// Waits until index and archive have every step that the stream has cut by now; gives the step that both have then. Without a
+/// stream that is the archive's last.
+///
+/// # Errors
+/// Where the archive cannot be read, or the stream does not catch up.
+pub async fn pass(pipeline: &Pipeline, settings: &Settings) -> Result<Step, FenceError> {
+    let began = Instant::now();
+    let Some(first) = status(settings).await else { return Ok(cut::archived(pipeline, settings).await?.0) };
+    let patience = settings.archive_commit_max_delay + CATCH_UP_PATIENCE;
+    loop {
+        // A stream that ended meanwhile has archived what it had cut, or sends it again when it starts.
+        let Some(now) = status(settings).await else { return Ok(cut::archived(pipeline, settings).await?.0) };
+        if now.acknowledged >= first.step && now.archived >= first.step {
+            let (archived, _) = cut::archived(pipeline, settings).await?;
+            return Ok(archived.min(now.acknowledged).max(first.step));
+        }
+        if began.elapsed() > patience {
+            let Status { acknowledged, archived, .. } = now;
+            let address = format!("http://{}", settings.http_address);
+            return Err(FenceError::Behind {
+                address,
+                step: first.step,
+                acknowledged,
+                archived,
+                waited: patience.as_secs(),
+            });
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// `None` where no stream answers, or one that fills another archive.
+async fn status(settings: &Settings) -> Option<Status> {
+    let client = reqwest::Client::builder().timeout(ANSWER_PATIENCE).no_proxy().build().ok()?;
+    let answer = client.get(format!("http://{}/v1/status", settings.http_address)).send().await.ok()?;
+    let status = answer.json::<Status>().await.ok()?;
+    (status.archive.canonicalize().ok()? == settings.archive_path.canonicalize().ok()?).then_some(status)
+}
