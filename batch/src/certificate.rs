@@ -117,6 +117,12 @@ pub struct SinkReport {
     pub sink: String,
     /// Its index.
     pub index: String,
+    /// How it was compared: `full` or `quick`.
+    pub mode: &'static str,
+    /// The same, for people.
+    pub how: String,
+    /// Documents that were read: fewer where a pass was taken up again, or a quick one.
+    pub read: u64,
     /// Documents that should be there.
     pub expected: u64,
     /// Documents that are there.
@@ -251,6 +257,9 @@ impl SinkReport {
         Self {
             sink: sink.name.clone(),
             index: index.to_owned(),
+            mode: compared.how.mode,
+            how: compared.how.what.clone(),
+            read: compared.read,
             expected: compared.equal + missing + different,
             found: compared.found,
             equal: compared.equal,
@@ -279,6 +288,7 @@ impl SinkReport {
             "  {} documents found, {} equal, {} changed after the cut and left out",
             self.found, self.equal, self.younger
         )?;
+        writeln!(out, "  compared in {} mode, {} documents read: {}", self.mode, self.read, self.how)?;
         if self.differences() > 0 {
             writeln!(out, "  {} missing, {} different, {} extra", self.missing, self.different, self.extra)?;
         }

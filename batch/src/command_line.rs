@@ -109,6 +109,9 @@ pub struct Reconcile {
     /// Writes nothing; this is the default, and here for scripts that want to say so
     #[arg(long)]
     pub dry_run: bool,
+    /// Compares counts and sums of the digests that documents carry, and reads only documents where they differ
+    #[arg(long, env = "LOCKSTEP_QUICK")]
+    pub quick: bool,
     /// Writes what a repair would do into this file, for "apply"
     #[arg(long, value_name = "FILE", env = "LOCKSTEP_PLAN")]
     pub plan: Option<PathBuf>,

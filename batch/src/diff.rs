@@ -9,6 +9,9 @@ use lockstep_shared::value::Value;
 
 use crate::recompute::Documents;
 
+/// The field of a difference that is a version above the cut; the greatest that can be is what is expected.
+pub const VERSION: &str = "_version";
+
 /// One document that is not as it should be.
 #[derive(Clone, Debug)]
 pub enum Difference {
@@ -57,12 +60,12 @@ impl Difference {
     }
 }
 
-/// What becomes of documents that a step after the cut has written.
+/// What becomes of documents whose version is above the cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Younger {
-    /// They are left out: the stream has gone on since.
+    /// The index goes on while it is read: they were written after the cut, and are left out.
     LeftOut,
-    /// There can be none, so that one differs whatever it holds.
+    /// The index is read as it stood at the cut: nothing can be younger, so such a version is a difference.
     Judged,
 }
 
@@ -89,6 +92,27 @@ pub struct Compared {
     pub younger: u64,
     /// Documents that the index holds.
     pub found: u64,
+    /// Documents that were read of them: fewer where a pass was taken up again, or a quick one.
+    pub read: u64,
+    /// How they were compared.
+    pub how: How,
+}
+
+/// How documents were compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct How {
+    /// `full` or `quick`.
+    pub mode: &'static str,
+    /// For people.
+    pub what: String,
+}
+
+impl How {
+    /// Every field of every document.
+    #[must_use]
+    pub fn full(what: String) -> Self {
+        Self { mode: "full", what }
+    }
 }
 
 impl<'a> Comparison<'a> {
@@ -103,8 +127,8 @@ impl<'a> Comparison<'a> {
         self.found += 1;
         let id = DocumentId(found.id.as_str().into());
         let expected = self.expected.remove(&id);
-        let is_younger = found.version.step() > self.cut;
-        if is_younger && self.younger_are == Younger::LeftOut {
+        let beyond = found.version.step() > self.cut;
+        if beyond && self.younger_are == Younger::LeftOut {
             self.younger += 1;
             return;
         }
@@ -112,9 +136,16 @@ impl<'a> Comparison<'a> {
             self.differences.push(Difference::Extra { found });
             return;
         };
-        match differences(&self.sink.columns, &expected, &found.source) {
-            // A version that no step has given keeps later writes out.
-            none if none.is_empty() && !is_younger => self.equal += 1,
+        let mut fields = differences(&self.sink.columns, &expected, &found.source);
+        if beyond {
+            fields.push(FieldDifference {
+                field: VERSION.into(),
+                expected: Some(self.cut.last_version().0.into()),
+                found: Some(found.version.0.into()),
+            });
+        }
+        match fields {
+            none if none.is_empty() => self.equal += 1,
             fields => self.differences.push(Difference::Different { id, expected, fields, found }),
         }
     }
@@ -124,6 +155,13 @@ impl<'a> Comparison<'a> {
     pub fn finish(self) -> Compared {
         let Self { expected, mut differences, equal, younger, found, .. } = self;
         differences.extend(expected.into_iter().map(|(id, expected)| Difference::Missing { id, expected }));
-        Compared { differences, equal, younger, found }
+        Compared {
+            differences,
+            equal,
+            younger,
+            found,
+            read: found,
+            how: How::full("every field of every document".into()),
+        }
     }
 }

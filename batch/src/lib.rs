@@ -30,5 +30,8 @@ mod programs;
 pub mod explain;
 pub mod provenance;
 pub mod why;
+pub mod batch;
+pub mod compare;
+mod progress;
 pub mod verify;
 pub mod insights;

@@ -10,6 +10,7 @@ use lockstep_batch::command_line::{
     ArchiveCommand, Arguments, Command, Output, Program, Rebuild, Reconcile, RepairLimit, Wait,
 };
 use lockstep_batch::compact::{self, TableCompacted};
+use lockstep_batch::compare::Mode;
 use lockstep_batch::insights::{self, InsightsError};
 use lockstep_batch::plan_file::{PlanError, apply::apply};
 use lockstep_batch::rebuild::{self, Old, OwnName};
@@ -78,14 +79,15 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
 }
 
 async fn run_reconcile(arguments: Reconcile) -> Result<u8, Failure> {
-    let Reconcile { program, repair, dry_run: _, plan, limit, wait, sample, output, certificate } = arguments;
+    let Reconcile { program, repair, dry_run: _, quick, plan, limit, wait, sample, output, certificate } = arguments;
     let pipeline = compile(&program)?;
     let repair = match (repair, plan) {
         (true, _) => Repair::Repair(limit.repair_limit),
         (false, Some(path)) => Repair::Plan(path),
         (false, None) => Repair::ReportOnly,
     };
-    let options = Options { repair, sample, wait: Duration::from_secs(wait.seconds) };
+    let mode = if quick { Mode::Quick } else { Mode::Full };
+    let options = Options { repair, sample, mode, wait: Duration::from_secs(wait.seconds) };
     let made = reconcile(&pipeline, &options)
         .await
         .map_err(|e: ReconcileError| Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string()))?;

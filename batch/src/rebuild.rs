@@ -22,6 +22,7 @@ use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::sql::settings::{SettingError, Settings};
 
 use crate::certificate::{Certificate, Repaired, SinkReport};
+use crate::compare::Mode;
 use crate::cut::{self, Cut};
 use crate::diff::Compared;
 use crate::fence::{self, FenceError};
@@ -294,7 +295,7 @@ async fn follow(named: &Target<'_>, client: &Client) -> Result<(Cut, Compared, R
     loop {
         fence::pass(named.pipeline, named.settings).await?;
         let cut = cut::take(named.pipeline, named.settings).await?;
-        let compared = compare(named, &cut, client).await?;
+        let compared = compare(named, &cut, Mode::Full, client).await?;
         round += 1;
         if compared.differences.is_empty() || round > ROUNDS_AFTER {
             return Ok((cut, compared, repaired));

@@ -1,21 +1,29 @@
 //! The documents that should be: the plan over the archive, by Polars.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::mpsc::sync_channel;
 
 use lockstep_shared::archive::{Archive, ArchiveError};
-use lockstep_shared::coordinates::{Offset, Partition, Place, Step};
-use lockstep_shared::identity::{DocumentId, IdentifiedRow, document_id};
+use lockstep_shared::coordinates::Step;
+use lockstep_shared::identity::DocumentId;
 use lockstep_shared::plan::{ColumnRef, Input, JoinKey, JoinKind, Pipeline, Query, Sink, Table};
-use lockstep_shared::value::{Row, Value};
+use lockstep_shared::value::Value;
 use polars::prelude::{
-    Column, DataFrame, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PlRefPath, PolarsError,
-    ScanArgsParquet, SortMultipleOptions, UniqueKeepStrategy, col, lit,
+    Column, DataFrame, Engine, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PlRefPath, PlanCallback,
+    PolarsError, ScanArgsParquet, SortMultipleOptions, UniqueKeepStrategy, col, lit,
 };
 use rustc_hash::FxBuildHasher;
 
+use crate::batch::Batch;
 use crate::expression::polars;
-use crate::frame::{polars_type, values};
+use crate::frame::polars_type;
+
+/// Rows of a batch: enough that what is done once a batch costs nothing.
+const BATCH_ROWS: usize = 50_000;
+/// Batches that wait while one is worked on.
+const BATCHES_WAITING: usize = 2;
 
 /// Documents by id.
 pub type Documents = HashMap<DocumentId, Vec<Value>, FxBuildHasher>;
@@ -33,6 +41,14 @@ pub enum RecomputeError {
         sink: String,
         /// What it said.
         source: Box<PolarsError>,
+    },
+    /// A file of a comparison under way.
+    #[error("cannot use {path}: {source}{}", lockstep_shared::disk::advice(source))]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// There is nothing to read.
     #[error("table {table} has no archive at {path}; run lockstep-stream first, or set lockstep.archive.path")]
@@ -80,50 +96,53 @@ pub fn documents(
     files: &[Vec<PathBuf>],
     cut: Step,
 ) -> Result<Documents, RecomputeError> {
-    let failed = |source| RecomputeError::Polars { sink: sink.name.clone(), source: Box::new(source) };
-    let joined = joined(pipeline, sink, files, cut).and_then(LazyFrame::collect).map_err(failed)?;
-    let column = |name: String| joined.column(&name).map(values).map_err(failed);
-    let projected: Vec<Vec<Value>> =
-        (0..sink.columns.len()).map(|n| column(format!("d{n}"))).collect::<Result<_, _>>()?;
-    let mut rows: Vec<Vec<Option<IdentifiedRow>>> = vec![vec![None; sink.query.inputs.len()]; joined.height()];
-    for input in &sink.identity {
-        let table = &pipeline.tables[sink.query.inputs[*input].table.0];
-        let (partitions, offsets) = (column(format!("i{input}_partition"))?, column(format!("i{input}_offset"))?);
-        let keys: Vec<Vec<Value>> = table.key.iter().map(|c| column(name(*input, *c))).collect::<Result<_, _>>()?;
-        for (number, row) in rows.iter_mut().enumerate() {
-            row[*input] = identified(table, &partitions[number], &offsets[number], keys.iter().map(|key| &key[number]));
+    let mut documents = Documents::default();
+    each_batch(pipeline, sink, files, cut, |batch| {
+        for row in 0..batch.rows() {
+            let id = batch.id(row);
+            if documents.insert(id.clone(), batch.values(row)).is_some() {
+                return Err(RecomputeError::SameId { sink: sink.name.clone(), id });
+            }
         }
-    }
-    let mut documents = Documents::with_capacity_and_hasher(joined.height(), FxBuildHasher);
-    for (number, rows) in rows.iter().enumerate() {
-        let values: Vec<Value> = projected.iter().map(|column| column[number].clone()).collect();
-        let rows: Vec<Option<&IdentifiedRow>> = rows.iter().map(Option::as_ref).collect();
-        let id = document_id(pipeline, sink, &rows, &values);
-        if documents.insert(id.clone(), values).is_some() {
-            return Err(RecomputeError::SameId { sink: sink.name.clone(), id });
-        }
-    }
+        Ok(())
+    })?;
     Ok(documents)
 }
 
-/// The row of an input as far as its identity needs it; `None` where it is null-padded.
-fn identified<'a>(
-    table: &Table,
-    partition: &Value,
-    offset: &Value,
-    key: impl Iterator<Item = &'a Value>,
-) -> Option<IdentifiedRow> {
-    let (Value::Integer(partition), Value::Integer(offset)) = (partition, offset) else { return None };
-    let place = Place { partition: Partition(i32::try_from(*partition).ok()?), offset: Offset(*offset) };
-    let mut row = vec![Value::Null; table.columns.len()];
-    for (column, value) in table.key.iter().zip(key) {
-        row[*column] = value.clone();
-    }
-    Some(IdentifiedRow { place, row: Row::from(row) })
+/// Gives the documents of a sink after step `cut` to `take`, some at a time and in no order, while Polars goes on. What is
+/// in memory at a time are the joined tables, and batches of the leftmost one.
+///
+/// # Errors
+/// Where a file cannot be read, and those of `take`, after which it gives no more.
+pub fn each_batch(
+    pipeline: &Pipeline,
+    sink: &Sink,
+    files: &[Vec<PathBuf>],
+    cut: Step,
+    mut take: impl FnMut(&Batch<'_>) -> Result<(), RecomputeError>,
+) -> Result<(), RecomputeError> {
+    let failed = |source| RecomputeError::Polars { sink: sink.name.clone(), source: Box::new(source) };
+    let (send, receive) = sync_channel::<DataFrame>(BATCHES_WAITING);
+    let gone = PlanCallback::new(move |frame: DataFrame| Ok(send.send(frame).is_err()));
+    let frame = joined(pipeline, sink, files, cut).map_err(failed)?;
+    let frame = frame.sink_batches(gone, false, NonZeroUsize::new(BATCH_ROWS)).map_err(failed)?;
+    std::thread::scope(|scope| {
+        let running = scope.spawn(move || frame.collect_with_engine(Engine::Streaming).map(drop));
+        let mut taken = Ok(());
+        for mut frame in receive {
+            frame.rechunk_mut();
+            taken = Batch::new(pipeline, sink, &frame).map_err(failed).and_then(|batch| take(&batch));
+            if taken.is_err() {
+                break;
+            }
+        }
+        let ran = running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        taken.and_then(|()| ran.map_err(failed))
+    })
 }
 
 /// A column of an input in the joined frame.
-fn name(input: usize, column: usize) -> String {
+pub(crate) fn name(input: usize, column: usize) -> String {
     format!("i{input}_{column}")
 }
 

@@ -5,20 +5,18 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lockstep_shared::coordinates::Step;
-use lockstep_shared::index::{
-    Client, ClientConfig, IndexError, index_name,
-    scan::{Moment, Reading, scan},
-};
+use lockstep_shared::index::{Client, ClientConfig, IndexError, index_name};
 use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::sql::settings::{Percent, SettingError, Settings};
 
 use crate::certificate::{Certificate, SinkReport};
+use crate::compare::{self, CompareError, Mode, Subject};
 use crate::cut::{self, Cut, acknowledged};
-use crate::diff::{Compared, Comparison, Difference, Younger};
+use crate::diff::{Compared, Difference, Younger};
 use crate::explain::Surroundings;
 use crate::plan_file::{self, PlanError};
 use crate::recompute::RecomputeError;
-use crate::repair::execute::{RepairError, Target, execute, expected};
+use crate::repair::execute::{RepairError, Target, execute};
 use crate::repair::{self, Limit, Stage};
 use crate::{kept, lock};
 
@@ -40,6 +38,8 @@ pub struct Options {
     pub repair: Repair,
     /// Most differences of each kind shown.
     pub sample: usize,
+    /// How documents are compared.
+    pub mode: Mode,
     /// How long another reconcile of the archive is waited for.
     pub wait: Duration,
 }
@@ -59,6 +59,9 @@ pub enum ReconcileError {
     /// No sink has an index.
     #[error("no sink of the pipeline writes an index; there is nothing to compare")]
     NoIndex,
+    /// The comparison.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
     /// The repair.
     #[error(transparent)]
     Repair(#[from] RepairError),
@@ -75,7 +78,7 @@ impl ReconcileError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Index(error) => error.is_unavailable(),
+            Self::Index(error) | Self::Compare(CompareError::Index(error)) => error.is_unavailable(),
             Self::Repair(error) => error.is_unavailable(),
             Self::Plan(error) => error.is_unavailable(),
             _ => false,
@@ -112,7 +115,7 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
     let mut judged = Vec::with_capacity(sinks.len());
     for sink in sinks {
         let (target, client) = (Target::of(pipeline, &settings, sink), Client::new(&ClientConfig::of_sink(sink)?)?);
-        let compared = compare(&target, &cut, &client).await?;
+        let compared = compare(&target, &cut, options.mode, &client).await?;
         let mut report = SinkReport::new(sink, index_name(sink), &compared, options.sample);
         let evidence = surroundings.evidence(pipeline, sink, cut.step, &client).await;
         let explained = tokio::task::block_in_place(|| surroundings.explain(&evidence, &compared.differences))?;
@@ -155,13 +158,11 @@ async fn repair(cut: Step, limit: Limit, judged: &mut [Judged<'_>]) -> Result<()
 ///
 /// # Errors
 /// Where the archive or the index cannot be read.
-pub async fn compare(target: &Target<'_>, cut: &Cut, client: &Client) -> Result<Compared, ReconcileError> {
-    let point_in_time = cut.point_in_time(target.sink, target.index);
-    let younger = if point_in_time.is_some() { Younger::Judged } else { Younger::LeftOut };
-    let moment = point_in_time.map_or(Moment::Now, Moment::PointInTime);
-    let mut comparison = Comparison::new(target.sink, cut.step, younger, expected(target, cut.step).await?);
-    scan(client, target.index, moment, Reading::Whole, |found| comparison.take(found)).await?;
-    let mut compared = comparison.finish();
+pub async fn compare(target: &Target<'_>, cut: &Cut, mode: Mode, client: &Client) -> Result<Compared, ReconcileError> {
+    let moment = cut.point_in_time(target.sink, target.index).map(str::to_owned);
+    let younger = if moment.is_some() { Younger::Judged } else { Younger::LeftOut };
+    let subject = Subject { younger, moment, mode, ..still(target, cut.step) };
+    let mut compared = subject.compare(client).await?;
     if younger == Younger::LeftOut {
         leave_out_deleted_since(target, cut.step, &mut compared).await?;
     }
@@ -173,9 +174,21 @@ pub async fn compare(target: &Target<'_>, cut: &Cut, client: &Client) -> Result<
 /// # Errors
 /// Where the archive or the index cannot be read.
 pub async fn compare_still(target: &Target<'_>, cut: Step, client: &Client) -> Result<Compared, ReconcileError> {
-    let mut comparison = Comparison::new(target.sink, cut, Younger::Judged, expected(target, cut).await?);
-    scan(client, target.index, Moment::Now, Reading::Whole, |found| comparison.take(found)).await?;
-    Ok(comparison.finish())
+    Ok(still(target, cut).compare(client).await?)
+}
+
+fn still<'a>(target: &Target<'a>, cut: Step) -> Subject<'a> {
+    Subject {
+        pipeline: target.pipeline,
+        sink: target.sink,
+        index: target.index,
+        archive: target.settings.archive_path.clone(),
+        cut,
+        younger: Younger::Judged,
+        moment: None,
+        memory_bytes: target.settings.reconcile_memory_bytes,
+        mode: Mode::Full,
+    }
 }
 
 /// A document that a later step deleted leaves nothing that shows its age. So what is missing is looked for once more as
@@ -192,7 +205,9 @@ async fn leave_out_deleted_since(
     }
     // What the index held when it was scanned is in the archive one commit later.
     tokio::time::sleep(target.settings.archive_commit_max_delay).await;
-    let now = expected(target, Step(u64::MAX)).await?;
+    let missing = compared.differences.iter().filter(|d| is_missing(d)).map(Difference::id);
+    let archive = &target.settings.archive_path;
+    let now = compare::standing(target.pipeline, target.sink, archive, Step(u64::MAX), missing).await?;
     let before = compared.differences.len();
     compared.differences.retain(|d| match d {
         Difference::Missing { id, .. } => now.contains_key(id),

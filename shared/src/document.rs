@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use crate::plan::Column;
 use crate::text::{self, TimestampStyle};
 use crate::types::{DataType, MAX_DECIMAL_PRECISION_AS_NUMBER};
-use crate::value::Value;
+use crate::value::{Scalar, Value};
 
 /// A field that is not as expected.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,11 +105,16 @@ pub fn differences(columns: &[Column], expected: &[Value], found: &Json) -> Vec<
 
 /// A value as it can stand in a document: a number that is not finite has no JSON.
 fn readable(value: &Value) -> Value {
+    Value::from(standing(Scalar::from(value)))
+}
+
+/// See [`readable`].
+pub(crate) fn standing(value: Scalar<'_>) -> Scalar<'_> {
     match value {
-        Value::Float(v) if !v.is_finite() => Value::Null,
-        Value::Double(v) if !v.is_finite() => Value::Null,
-        Value::Timestamp(v) if text::date_time(*v).is_none() => Value::Null,
-        other => other.clone(),
+        Scalar::Float(v) if !v.is_finite() => Scalar::Null,
+        Scalar::Double(v) if !v.is_finite() => Scalar::Null,
+        Scalar::Timestamp(v) if text::date_time(v).is_none() => Scalar::Null,
+        other => other,
     }
 }
 
@@ -117,27 +122,48 @@ fn readable(value: &Value) -> Value {
 /// An absent field is NULL.
 #[must_use]
 pub fn read(data_type: DataType, field: Option<&Json>) -> Option<Value> {
+    let field = match field {
+        None | Some(Json::Null) => Field::Null,
+        Some(Json::Bool(v)) => Field::Boolean(*v),
+        Some(Json::Number(v)) => Field::Number(v.clone()),
+        Some(Json::String(v)) => Field::Text(v),
+        Some(Json::Array(_) | Json::Object(_)) => Field::Nested,
+    };
+    read_field(data_type, &field).map(Value::from)
+}
+
+/// A field of a document as JSON has it.
+#[derive(Clone, Debug)]
+pub(crate) enum Field<'a> {
+    Null,
+    Boolean(bool),
+    Number(serde_json::Number),
+    Text(&'a str),
+    /// A list or an object: no value of any type.
+    Nested,
+}
+
+/// The one rule of what a field says, read by its column's type; `None` where it is no value of that.
+pub(crate) fn read_field<'a>(data_type: DataType, field: &Field<'a>) -> Option<Scalar<'a>> {
     use DataType as T;
     Some(match (data_type, field) {
-        (_, None | Some(Json::Null)) => Value::Null,
-        (T::Boolean, Some(Json::Bool(v))) => Value::Boolean(*v),
-        (T::String, Some(Json::String(v))) => Value::string(v),
-        (T::Float, Some(Json::Number(v))) => Value::Float(v.as_f64()? as f32),
-        (T::Double, Some(Json::Number(v))) => Value::Double(v.as_f64()?),
-        (T::Decimal { precision, scale }, Some(Json::Number(v))) => {
-            Value::Decimal(text::parse_decimal(&v.to_string(), precision, scale)?)
+        (_, Field::Null) => Scalar::Null,
+        (T::Boolean, Field::Boolean(v)) => Scalar::Boolean(*v),
+        (T::String, Field::Text(v)) => Scalar::String(v),
+        (T::Float, Field::Number(v)) => Scalar::Float(v.as_f64()? as f32),
+        (T::Double, Field::Number(v)) => Scalar::Double(v.as_f64()?),
+        (T::Decimal { precision, scale }, Field::Number(v)) => {
+            Scalar::Decimal(text::parse_decimal(&v.to_string(), precision, scale)?)
         }
-        (T::Decimal { precision, scale }, Some(Json::String(v))) if precision > MAX_DECIMAL_PRECISION_AS_NUMBER => {
-            Value::Decimal(text::parse_decimal(v, precision, scale)?)
+        (T::Decimal { precision, scale }, Field::Text(v)) if precision > MAX_DECIMAL_PRECISION_AS_NUMBER => {
+            Scalar::Decimal(text::parse_decimal(v, precision, scale)?)
         }
-        (T::Date, Some(Json::String(v))) => Value::Date(text::parse_date(v)?),
-        (T::Timestamp { .. } | T::TimestampLtz { .. }, Some(Json::String(v))) => {
-            Value::Timestamp(text::parse_timestamp(v)?)
+        (T::Date, Field::Text(v)) => Scalar::Date(text::parse_date(v)?),
+        (T::Timestamp { .. } | T::TimestampLtz { .. }, Field::Text(v)) => Scalar::Timestamp(text::parse_timestamp(v)?),
+        (T::Timestamp { .. } | T::TimestampLtz { .. }, Field::Number(v)) => {
+            Scalar::Timestamp(v.as_i64()?.checked_mul(1000)?)
         }
-        (T::Timestamp { .. } | T::TimestampLtz { .. }, Some(Json::Number(v))) => {
-            Value::Timestamp(v.as_i64()?.checked_mul(1000)?)
-        }
-        (integer, Some(Json::Number(v))) if integer.is_integer() => Value::Integer(whole(v)?),
+        (integer, Field::Number(v)) if integer.is_integer() => Scalar::Integer(whole(v)?),
         _ => return None,
     })
 }

@@ -7,6 +7,7 @@
 //!
 //! Two identities never give one id: what separates parts is escaped inside them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::coordinates::Place;
 use crate::plan::{Pipeline, Sink, Table};
 use crate::text;
 use crate::types::DataType;
-use crate::value::{Row, Value};
+use crate::value::{Row, Scalar, Value};
 
 /// Stands for a row that is not there, and for NULL. A text that begins with it is escaped.
 const NONE: char = '~';
@@ -54,30 +55,45 @@ pub fn key_of(table: &Table, row: &[Value]) -> Vec<Value> {
 /// `values` are the document's.
 #[must_use]
 pub fn document_id(pipeline: &Pipeline, sink: &Sink, rows: &[Option<&IdentifiedRow>], values: &[Value]) -> DocumentId {
-    if !sink.key.is_empty() {
-        return id_of_key(sink, values);
-    }
+    let place = |input: usize| rows[input].map(|row| row.place);
+    let key = |input: usize, column: usize| rows[input].map_or(Scalar::Null, |row| Scalar::from(&row.row[column]));
     let mut id = String::with_capacity(40);
+    write_id(pipeline, sink, place, key, |column| Scalar::from(&values[column]), &mut id);
+    DocumentId(id.into())
+}
+
+/// Appends the `_id` of the document that rows make: `place` gives an input's place (`None` where it is null-padded),
+/// `key` a key column of an input's table, `value` a column of the document.
+pub fn write_id<'a>(
+    pipeline: &Pipeline,
+    sink: &Sink,
+    place: impl Fn(usize) -> Option<Place>,
+    key: impl Fn(usize, usize) -> Scalar<'a>,
+    value: impl Fn(usize) -> Scalar<'a>,
+    id: &mut String,
+) {
+    if !sink.key.is_empty() {
+        return write_id_of_key(sink, value, id);
+    }
     for (number, input) in sink.identity.iter().enumerate() {
         if number > 0 {
             id.push_str(BETWEEN_ROWS);
         }
         let table = &pipeline.tables[sink.query.inputs[*input].table.0];
-        match rows[*input] {
+        match place(*input) {
             None => id.push(NONE),
-            Some(row) if table.is_keyed() => push_key(&mut id, table, &row.row),
-            Some(row) => id.push_str(&row.place.to_string()),
+            Some(_) if table.is_keyed() => push_key(id, table, |column| key(*input, column)),
+            Some(place) => id.push_str(&place.to_string()),
         }
     }
-    DocumentId(id.into())
 }
 
-fn push_key(id: &mut String, table: &Table, row: &[Value]) {
+fn push_key<'a>(id: &mut String, table: &Table, key: impl Fn(usize) -> Scalar<'a>) {
     for (number, column) in table.key.iter().enumerate() {
         if number > 0 {
             id.push_str(BETWEEN_COLUMNS);
         }
-        id.push_str(&escaped(&row[*column], table.columns[*column].data_type, &[BETWEEN_ROWS, BETWEEN_COLUMNS]));
+        push_escaped(key(*column), table.columns[*column].data_type, &[BETWEEN_ROWS, BETWEEN_COLUMNS], id);
     }
 }
 
@@ -133,35 +149,43 @@ pub fn unescaped_alone(id: &str) -> Option<String> {
 
 /// Flink's: the key columns joined by `document-id.key-delimiter`. A single column is its text as it is, unless that looks
 /// like NULL.
-fn id_of_key(sink: &Sink, values: &[Value]) -> DocumentId {
+fn write_id_of_key<'a>(sink: &Sink, value: impl Fn(usize) -> Scalar<'a>, id: &mut String) {
     let delimiter = key_delimiter(sink);
     let separators: &[&str] = if sink.key.len() == 1 { &[] } else { &[delimiter] };
-    let parts: Vec<String> =
-        sink.key.iter().map(|c| escaped(&values[*c], sink.columns[*c].data_type, separators)).collect();
-    DocumentId(parts.join(delimiter).into())
+    for (number, column) in sink.key.iter().enumerate() {
+        if number > 0 {
+            id.push_str(delimiter);
+        }
+        push_escaped(value(*column), sink.columns[*column].data_type, separators, id);
+    }
 }
 
-/// The value as text in which no separator stands, and which is no `~`: a backslash goes before the first character of
-/// each separator, before a backslash (where there are separators) and before a leading `~`.
-fn escaped(value: &Value, data_type: DataType, separators: &[&str]) -> String {
-    if value.is_null() {
-        return NONE.to_string();
-    }
-    let plain = text::display(value, data_type);
+/// Appends the value as text in which no separator stands, and which is no `~`: a backslash goes before the first
+/// character of each separator, before a backslash (where there are separators) and before a leading `~`.
+fn push_escaped(value: Scalar<'_>, data_type: DataType, separators: &[&str], out: &mut String) {
+    let plain = match value {
+        Scalar::Null => return out.push(NONE),
+        Scalar::String(text) => Cow::Borrowed(text),
+        other => Cow::Owned(text::display(&Value::from(other), data_type)),
+    };
     let special = |c: char| separators.iter().any(|s| s.starts_with(c)) || (c == '\\' && !separators.is_empty());
-    let mut out = String::with_capacity(plain.len());
     for (at, c) in plain.char_indices() {
         if special(c) || (at == 0 && (c == NONE || c == '\\')) {
             out.push('\\');
         }
         out.push(c);
     }
-    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn escaped(value: &Value, data_type: DataType, separators: &[&str]) -> String {
+        let mut out = String::new();
+        push_escaped(Scalar::from(value), data_type, separators, &mut out);
+        out
+    }
 
     #[test]
     fn two_keys_never_give_one_id() {

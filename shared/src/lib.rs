@@ -13,6 +13,7 @@ pub mod plan;
 pub mod identity;
 pub mod names;
 pub mod document;
+pub mod digest;
 pub mod history;
 pub mod disk;
 pub mod semantics;

@@ -61,6 +61,61 @@ impl Value {
     }
 }
 
+/// A value that owns nothing, as columns and parsers give it.
+#[derive(Clone, Copy, Debug)]
+pub enum Scalar<'a> {
+    /// See [`Value::Null`].
+    Null,
+    /// See [`Value::Boolean`].
+    Boolean(bool),
+    /// See [`Value::Integer`].
+    Integer(i64),
+    /// See [`Value::Float`].
+    Float(f32),
+    /// See [`Value::Double`].
+    Double(f64),
+    /// See [`Value::Decimal`].
+    Decimal(i128),
+    /// See [`Value::String`].
+    String(&'a str),
+    /// See [`Value::Date`].
+    Date(i32),
+    /// See [`Value::Timestamp`].
+    Timestamp(i64),
+}
+
+impl From<Scalar<'_>> for Value {
+    fn from(scalar: Scalar<'_>) -> Self {
+        match scalar {
+            Scalar::Null => Self::Null,
+            Scalar::Boolean(v) => Self::Boolean(v),
+            Scalar::Integer(v) => Self::Integer(v),
+            Scalar::Float(v) => Self::Float(v),
+            Scalar::Double(v) => Self::Double(v),
+            Scalar::Decimal(v) => Self::Decimal(v),
+            Scalar::String(v) => Self::string(v),
+            Scalar::Date(v) => Self::Date(v),
+            Scalar::Timestamp(v) => Self::Timestamp(v),
+        }
+    }
+}
+
+impl<'a> From<&'a Value> for Scalar<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Boolean(v) => Self::Boolean(*v),
+            Value::Integer(v) => Self::Integer(*v),
+            Value::Float(v) => Self::Float(*v),
+            Value::Double(v) => Self::Double(*v),
+            Value::Decimal(v) => Self::Decimal(*v),
+            Value::String(v) => Self::String(v),
+            Value::Date(v) => Self::Date(*v),
+            Value::Timestamp(v) => Self::Timestamp(*v),
+        }
+    }
+}
+
 /// Floats by value with -0 equal to 0, and NaN equal to itself and greater than the rest.
 fn compare_floats(a: f64, b: f64) -> Ordering {
     (a + 0.0).total_cmp(&(b + 0.0))

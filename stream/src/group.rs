@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use lockstep_shared::coordinates::Step;
+use lockstep_shared::digest::of_values;
 use lockstep_shared::document::write_json;
 use lockstep_shared::identity::DocumentId;
+use lockstep_shared::index::carried::{Carried, carry};
 use lockstep_shared::index::{Action, Operation};
 use lockstep_shared::plan::Sink;
-use lockstep_shared::value::Value;
+use lockstep_shared::value::{Scalar, Value};
 
 use crate::join::Change;
 
@@ -54,15 +56,18 @@ impl Group {
     }
 }
 
-/// The operations that bring changes into an index.
+/// The operations that bring changes into an index, each document with its digest where the index has a place for it.
 #[must_use]
-pub fn operations(sink: &Sink, changes: Changes) -> Vec<Operation> {
+pub fn operations(sink: &Sink, changes: Changes, carried: &Carried) -> Vec<Operation> {
     let operation = |(id, (step, document)): (DocumentId, (Step, Option<Vec<Value>>))| {
         let action = match document {
             None => Action::Delete,
             Some(values) => {
                 let mut json = Vec::with_capacity(256);
                 write_json(&sink.columns, &values, &mut json);
+                if *carried == Carried::Digest {
+                    carry(carried, of_values(&id.0, values.iter().map(Scalar::from)), &mut json);
+                }
                 Action::Index(json)
             }
         };

@@ -13,6 +13,7 @@ use lockstep_shared::coordinates::Step;
 use lockstep_shared::disk;
 use lockstep_shared::document::write_json;
 use lockstep_shared::identity::DocumentId;
+use lockstep_shared::index::carried::Carried;
 use lockstep_shared::index::scan::{self, Found, Reading, scan};
 use lockstep_shared::index::{Client, ClientConfig, IndexError, index_name, writer::Writer};
 use lockstep_shared::plan::{Pipeline, Sink};
@@ -52,7 +53,7 @@ pub enum SinkError {
 }
 
 enum Target {
-    Index { writer: Writer, index: String },
+    Index { writer: Writer, index: String, carried: Carried },
     File { path: PathBuf, file: File },
     Print,
     Blackhole,
@@ -167,7 +168,7 @@ impl Sinks {
     async fn search(&self, survey: Survey) -> Result<Vec<Surveyed>, SinkError> {
         let mut surveyed = Vec::new();
         for (number, target) in self.targets.iter().enumerate() {
-            let Target::Index { writer, index } = target else { continue };
+            let Target::Index { writer, index, .. } = target else { continue };
             tracing::info!("the journal was lost: searching {index} for documents of the steps that were lost with it");
             let look = |found: Found| {
                 if survey.has(found.version.step()) {
@@ -185,7 +186,7 @@ impl Sinks {
         let begin = Instant::now();
         let targets = self.pipeline.sinks.iter().zip(&self.targets);
         let moments = targets.filter_map(|(sink, target)| match target {
-            Target::Index { writer, index } => Some(moment(sink, writer.client(), index)),
+            Target::Index { writer, index, .. } => Some(moment(sink, writer.client(), index)),
             Target::File { .. } | Target::Print | Target::Blackhole => None,
         });
         let late = || format!("they did not answer within {} s", LONGEST_HOLD.as_secs());
@@ -200,10 +201,10 @@ impl Sinks {
         let sink = &self.pipeline.sinks[number];
         let count = changes.len() as u64;
         match &mut self.targets[number] {
-            Target::Index { writer, index } => {
+            Target::Index { writer, index, carried } => {
                 let status = self.status.clone();
                 let trouble = |reason: &str| status.update(|s| s.trouble = Some(reason.to_owned()));
-                let written = writer.write(index, operations(sink, changes), &trouble).await?;
+                let written = writer.write(index, operations(sink, changes, carried), &trouble).await?;
                 self.status.update(|s| {
                     s.retries += written.retries;
                     s.trouble = None;
@@ -256,8 +257,11 @@ async fn open_target(sink: &Sink, status: &Status) -> Result<Target, SinkError> 
         }
         _ => {
             let client = Client::new(&ClientConfig::of_sink(sink)?)?;
-            wait_for(&client, sink, status).await?;
-            Ok(Target::Index { writer: Writer::new(client, PARALLEL_BODIES), index: index_name(sink).to_owned() })
+            let (carried, index) = (wait_for(&client, sink, status).await?, index_name(sink).to_owned());
+            if let Carried::Nothing(reason) = &carried {
+                tracing::info!("documents of index {index} do not carry their digest: {reason}");
+            }
+            Ok(Target::Index { writer: Writer::new(client, PARALLEL_BODIES), index, carried })
         }
     }
 }
@@ -265,7 +269,7 @@ async fn open_target(sink: &Sink, status: &Status) -> Result<Target, SinkError> 
 /// How long to wait before an index that did not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-async fn wait_for(client: &Client, sink: &Sink, status: &Status) -> Result<(), IndexError> {
+async fn wait_for(client: &Client, sink: &Sink, status: &Status) -> Result<Carried, IndexError> {
     loop {
         match client.ensure_index(sink).await {
             Err(error) if error.is_unavailable() => {

@@ -34,7 +34,7 @@ pub(super) fn page(certificate: &Certificate) -> String {
             }
             body {
                 h1 { "Lockstep certificate: " span.(class) { (verdict.text()) } }
-                p.quiet { "Everything up to step " (cut) ", every field of every document; made at " (made_at) }
+                p.quiet { "Everything up to step " (cut) "; made at " (made_at) }
                 p.quiet { (certificate.precision.text()) }
                 @for sink in &certificate.sinks { (report(sink)) }
                 (positions(certificate))
@@ -58,6 +58,7 @@ fn report(sink: &SinkReport) -> Markup {
     html! {
         section {
             h2 { (sink.index) @if sink.sink != sink.index { " (sink " (sink.sink) ")" } }
+            p.quiet { "Compared in " (sink.mode) " mode, " (sink.read) " documents read: " (sink.how) "." }
             table { @for (what, count) in counts { tr { th scope="row" { (what) } td.number { (count) } } } }
             @if let Some(repaired) = &sink.repair {
                 p { "Repaired " (repaired.done) ", overtaken by the stream " (repaired.overtaken) ", refused " (repaired.refused.len()) "." }

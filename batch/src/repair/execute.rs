@@ -2,6 +2,7 @@
 
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::identity::DocumentId;
+use lockstep_shared::index::carried::carrying;
 use lockstep_shared::index::delivery::Written;
 use lockstep_shared::index::{Client, IndexError, Operation, index_name, writer::Writer};
 use lockstep_shared::plan::{Pipeline, Sink};
@@ -101,11 +102,12 @@ pub async fn expected(target: &Target<'_>, cut: Step) -> Result<Documents, Recom
     computed.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
 }
 
-/// Writes operations into the target's index.
+/// Writes operations into the target's index, each document with its digest where the index has a place for it.
 ///
 /// # Errors
 /// Where the index refuses.
 pub async fn write(target: &Target<'_>, client: &Client, operations: Vec<Operation>) -> Result<Written, IndexError> {
     let trouble = |reason: &str| tracing::warn!("the index asks to wait: {reason}");
+    let operations = carrying(target.sink, &client.carried(target.index).await?, operations);
     Writer::new(client.clone(), PARALLEL_BODIES).write(target.index, operations, &trouble).await
 }

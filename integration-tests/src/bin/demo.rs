@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Parser, Subcommand};
+use lockstep_batch::compare::Mode;
 use lockstep_batch::insights::{insights, leave};
 use lockstep_batch::reconcile::{Options, Repair, reconcile};
 use lockstep_integration_tests::workspace;
@@ -244,7 +245,7 @@ async fn look_for_insights(pipeline: &Pipeline) -> Result<()> {
 }
 
 async fn compare(pipeline: &Pipeline, repair: Repair) -> Result<()> {
-    let options = Options { repair, sample: SAMPLE, wait: OTHERS };
+    let options = Options { repair, sample: SAMPLE, mode: Mode::Full, wait: OTHERS };
     let certificate = reconcile(pipeline, &options).await.map_err(|e| anyhow!("{e}"))?;
     println!("{}", certificate.text());
     Ok(())

@@ -9,6 +9,7 @@ mod smoke;
 mod pipeline;
 mod prometheus;
 mod repair;
+mod compare;
 mod plans;
 mod beyond;
 mod rebuild;

@@ -330,6 +330,11 @@ impl Shop {
         serde_json::from_str(&output).with_context(|| format!("the certificate is JSON: {output}"))
     }
 
+    /// Starts a reconcile and does not wait for its end.
+    pub fn start_reconcile(&self) -> Result<Program> {
+        self.program("lockstep-batch", &["reconcile"])
+    }
+
     /// What `/v1/status` says.
     pub async fn status(&self) -> Result<Value> {
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;

@@ -7,8 +7,9 @@ use elasticsearch::auth::Credentials;
 use elasticsearch::http::headers::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use elasticsearch::http::transport::{MultiNodeConnectionPool, TransportBuilder};
 use elasticsearch::http::{Method, Url};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
+use super::carried::{self, Carried};
 use super::{mapping, verdict};
 use crate::plan::Sink;
 
@@ -33,6 +34,12 @@ pub enum IndexError {
         hosts: String,
         /// What it said, and what to do.
         reason: String,
+    },
+    /// A point in time is gone.
+    #[error("the point in time at {hosts} has expired; start again: what was read is kept")]
+    Expired {
+        /// Who was asked.
+        hosts: String,
     },
     /// The live mapping cannot hold the sink's documents.
     #[error("index {index} cannot hold the documents: {}; delete it, or write to another index", differences.join("; "))]
@@ -148,7 +155,7 @@ impl Client {
         let answer = answer.map_err(|e| unavailable(with_causes(&e)))?;
         let status = answer.status_code().as_u16();
         let body = answer.bytes().await.map_err(|e| unavailable(with_causes(&e)))?;
-        Ok(Answer { status, body: body.to_vec() })
+        Ok(Answer { status, body: body.into() })
     }
 
     /// Sends one request whose answer must be a success, and reads it as JSON.
@@ -164,7 +171,7 @@ impl Client {
         })
     }
 
-    fn expect_success(&self, answer: &Answer) -> Result<(), IndexError> {
+    pub(super) fn expect_success(&self, answer: &Answer) -> Result<(), IndexError> {
         let hosts = self.hosts.clone();
         let reason = || format!("status {}, {}", answer.status, verdict::explain(&verdict::error_of(&answer.body)));
         match answer.status {
@@ -178,8 +185,15 @@ impl Client {
         }
     }
 
+    /// Where the server is.
+    #[must_use]
+    pub fn hosts(&self) -> &str {
+        &self.hosts
+    }
+
     /// An error of this connection that says "stop".
-    pub(super) fn refused(&self, reason: String) -> IndexError {
+    #[must_use]
+    pub fn refused(&self, reason: String) -> IndexError {
         IndexError::Refused { hosts: self.hosts.clone(), reason }
     }
 
@@ -201,24 +215,47 @@ impl Client {
         if answer.status == 404 { Ok(false) } else { self.expect_success(&answer).map(|()| true) }
     }
 
-    /// Creates the sink's index where it is not there, and checks the mapping of one that is.
+    /// Creates the sink's index where it is not there, and checks the mapping of one that is; whether its documents carry
+    /// their digest.
     ///
     /// # Errors
     /// Where the live mapping does not fit, or the server refuses.
-    pub async fn ensure_index(&self, sink: &Sink) -> Result<(), IndexError> {
+    pub async fn ensure_index(&self, sink: &Sink) -> Result<Carried, IndexError> {
         let index = index_name(sink);
         if !self.exists(index).await? {
             let creation = mapping::creation(&sink.columns).to_string().into_bytes();
             let answer = self.send(Method::Put, &format!("/{index}"), Some(creation)).await?;
             let error = verdict::error_of(&answer.body);
             if error["type"] != "resource_already_exists_exception" {
-                return self.expect_success(&answer);
+                self.expect_success(&answer)?;
             }
         }
+        let mappings = self.mappings(index).await?;
+        let differences: Vec<String> = mappings.iter().flat_map(|m| mapping::differences(&sink.columns, m)).collect();
+        if !differences.is_empty() {
+            return Err(IndexError::Mapping { index: index.to_owned(), differences });
+        }
+        if mappings.iter().any(|m| carried::is_excluded(m) && m["properties"][carried::FIELD].is_null()) {
+            let field = json!({"properties": {carried::FIELD: carried::field()}});
+            self.json(Method::Put, &format!("/{index}/_mapping"), Some(&field)).await?;
+        }
+        self.carried(index).await
+    }
+
+    /// Whether documents of an index carry their digest.
+    ///
+    /// # Errors
+    /// Where the server does not show the mapping.
+    pub async fn carried(&self, index: &str) -> Result<Carried, IndexError> {
+        let mappings = self.mappings(index).await?;
+        let not = mappings.iter().map(carried::of_mapping).find(|carried| *carried != Carried::Digest);
+        Ok(not.unwrap_or(Carried::Digest))
+    }
+
+    /// The mappings of the indexes behind a name.
+    async fn mappings(&self, index: &str) -> Result<Vec<Json>, IndexError> {
         let live = self.json(Method::Get, &format!("/{index}/_mapping"), None).await?;
-        let mappings = live.as_object().into_iter().flat_map(|indexes| indexes.values()).map(|i| &i["mappings"]);
-        let differences: Vec<String> = mappings.flat_map(|m| mapping::differences(&sink.columns, m)).collect();
-        if differences.is_empty() { Ok(()) } else { Err(IndexError::Mapping { index: index.to_owned(), differences }) }
+        Ok(live.as_object().into_iter().flat_map(|indexes| indexes.values()).map(|i| i["mappings"].clone()).collect())
     }
 
     /// The live mapping's `properties`.

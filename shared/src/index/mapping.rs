@@ -2,6 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
+use super::carried;
 use crate::plan::Column;
 use crate::types::{DataType, MAX_DECIMAL_PRECISION_AS_NUMBER};
 
@@ -13,11 +14,16 @@ pub(super) const KEEP_DELETES: &str = "1h";
 /// The body that creates the index.
 #[must_use]
 pub fn creation(columns: &[Column]) -> Json {
-    let properties: serde_json::Map<String, Json> =
+    let mut properties: serde_json::Map<String, Json> =
         columns.iter().map(|c| (c.name.clone(), field(c.data_type))).collect();
+    properties.insert(carried::FIELD.into(), carried::field());
     json!({
         "settings": {"index": {"gc_deletes": KEEP_DELETES}},
-        "mappings": {"dynamic": "strict", "properties": properties},
+        "mappings": {
+            "dynamic": "strict",
+            "_source": {"excludes": [carried::FIELD]},
+            "properties": properties,
+        },
     })
 }
 

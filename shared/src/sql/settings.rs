@@ -19,7 +19,7 @@ pub struct Setting {
 }
 
 /// Every setting.
-pub const SETTINGS: [Setting; 10] = [
+pub const SETTINGS: [Setting; 11] = [
     Setting {
         name: "lockstep.archive.path",
         default: "lockstep/archive",
@@ -57,6 +57,11 @@ pub const SETTINGS: [Setting; 10] = [
         meaning: "how long a stop waits for what is under way",
     },
     Setting {
+        name: "lockstep.reconcile.memory",
+        default: "2 GiB",
+        meaning: "most memory for what a reconcile notes of documents; more is done in parts, from files",
+    },
+    Setting {
         name: "lockstep.repair.limit",
         default: "10 %",
         meaning: "largest share of an index that a repair may touch; above it, nothing is written",
@@ -87,6 +92,8 @@ pub struct Settings {
     pub archive_commit_max_delay: Duration,
     /// `lockstep.shutdown.timeout`.
     pub shutdown_timeout: Duration,
+    /// `lockstep.reconcile.memory`.
+    pub reconcile_memory_bytes: u64,
     /// `lockstep.repair.limit`.
     pub repair_limit: Percent,
     /// `lockstep.certificates.keep`.
@@ -159,6 +166,11 @@ impl Settings {
             },
             archive_commit_max_delay: duration("lockstep.archive.commit.max-delay")?,
             shutdown_timeout: duration("lockstep.shutdown.timeout")?,
+            reconcile_memory_bytes: {
+                let (name, value) = ("lockstep.reconcile.memory", given("lockstep.reconcile.memory"));
+                let wanted = "size; write a number and KiB, MiB or GiB";
+                size_bytes(&value).ok_or(SettingError { name, value, wanted })?
+            },
             repair_limit: limit.parse().map_err(|_| SettingError {
                 name: "lockstep.repair.limit",
                 value: limit,
@@ -172,6 +184,19 @@ impl Settings {
 fn address(name: &'static str, value: String) -> Result<String, SettingError> {
     let is = value.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     if is { Ok(value) } else { Err(SettingError { name, value, wanted: "address; write host:port" }) }
+}
+
+/// `512 MiB`, `2GiB`. Never zero.
+fn size_bytes(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok().filter(|n| *n > 0)?;
+    let unit_bytes = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "kib" | "kb" | "k" => 1 << 10,
+        "mib" | "mb" | "m" => 1 << 20,
+        "gib" | "gb" | "g" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(unit_bytes)
 }
 
 /// Flink's spelling: `200 ms`, `5s`, `1 min`. Never zero.

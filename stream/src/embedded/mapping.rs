@@ -6,12 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json, json};
 use tantivy::TantivyDocument;
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, Schema, TextFieldIndexing, TextOptions};
 
 use super::answer::Refusal;
-use super::request::parsed;
+use super::request::{names, parsed};
 use super::value::{Kind, Scalar, scalar};
 
 /// Most fields of an index, as Elasticsearch's `index.mapping.total_fields.limit`.
@@ -56,6 +58,8 @@ pub(super) const DELETED: &str = "_deleted";
 #[derive(Clone, Debug)]
 pub(super) struct Mapping {
     fields: BTreeMap<String, Mapped>,
+    /// Fields that are indexed and not kept: `_source.excludes`.
+    excluded: Vec<String>,
     strict: bool,
     pub(super) own: Own,
     pub(super) schema: Schema,
@@ -92,7 +96,11 @@ impl Mapping {
             fields.insert(name.clone(), Mapped { kind, field, column, ignore_above });
         }
         let strict = mappings["dynamic"].as_str() == Some("strict");
-        Ok(Self { fields, strict, own, schema: schema.build() })
+        let excluded = names(&mappings["_source"]["excludes"]);
+        if let Some(pattern) = excluded.iter().find(|name| name.contains('*')) {
+            return Err(Refusal::argument(format!("[_source.excludes] has [{pattern}]; write names of fields")));
+        }
+        Ok(Self { fields, excluded, strict, own, schema: schema.build() })
     }
 
     /// The mapping as it is answered: an index that is not strict does not take up new fields.
@@ -127,7 +135,11 @@ impl Mapping {
         };
         let mut document = TantivyDocument::new();
         document.add_bytes(self.own.id, id.as_bytes());
-        document.add_bytes(self.own.source, source.trim_ascii());
+        if self.excluded.iter().any(|name| fields.contains_key(name)) {
+            document.add_bytes(self.own.source, without(source, &self.excluded)?.as_slice());
+        } else {
+            document.add_bytes(self.own.source, source.trim_ascii());
+        }
         self.add_fields(&mut document, id, &fields)?;
         Ok(document)
     }
@@ -152,6 +164,46 @@ impl Mapping {
             }
         }
         Ok(())
+    }
+}
+
+/// The text of an object without some of its fields; the others stay as they are written, and in their order.
+fn without(source: &[u8], excluded: &[String]) -> Result<Vec<u8>, Refusal> {
+    let fields: InOrder<'_> = serde_json::from_slice(source)
+        .map_err(|error| Refusal::new(400, "document_parsing_exception", format!("failed to parse: {error}")))?;
+    let mut text = vec![b'{'];
+    for (name, value) in fields.0.iter().filter(|(name, _)| !excluded.contains(name)) {
+        if text.len() > 1 {
+            text.push(b',');
+        }
+        text.extend_from_slice(format!("{}:{}", json!(name), value.get()).as_bytes());
+    }
+    text.push(b'}');
+    Ok(text)
+}
+
+/// The fields of an object as they are written.
+struct InOrder<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for InOrder<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = InOrder<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<InOrder<'de>, M::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(InOrder(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
     }
 }
 

@@ -13,7 +13,7 @@ use tantivy::tokenizer::{LowerCaser, RemoveLongFilter, SimpleTokenizer, TextAnal
 
 use super::answer::Refusal;
 use super::dates::{self, Rounding};
-use super::mapping::{Mapped, Mapping};
+use super::mapping::{Mapped, Mapping, SEQ_NO};
 use super::query_string;
 use super::request::{list, only};
 use super::value::{self, Kind, Scalar, plain_text};
@@ -174,6 +174,9 @@ impl Reader<'_> {
         if field == "_id" {
             return self.ids(&[value]);
         }
+        if field == SEQ_NO {
+            return self.numbered((Bound::Included(value), Bound::Included(value)));
+        }
         let Some(mapped) = self.mapping.field(field) else { return Ok(none()) };
         // A whole number is never equal to one with a fraction.
         let whole = mapped.kind.is_number() && !matches!(mapped.kind, Kind::Float | Kind::Double);
@@ -229,8 +232,26 @@ impl Reader<'_> {
         }
         match self.mapping.field(field) {
             Some(mapped) => self.range_of(mapped, field, (lower, upper)),
+            None if field == SEQ_NO => self.numbered((lower, upper)),
             None => Ok(none()),
         }
+    }
+
+    /// Documents by their sequence numbers.
+    fn numbered(&self, (lower, upper): (Bound<&Json>, Bound<&Json>)) -> Result<Boxed, Refusal> {
+        let term = |value: &Json| match value.as_u64() {
+            Some(number) => Ok(Term::from_field_u64(self.mapping.own.seq_no, number)),
+            None => Err(Refusal::argument(format!("[{}] is no sequence number", plain_text(value)))),
+        };
+        let bound = |bound: Bound<&Json>| match bound {
+            Bound::Included(value) => term(value).map(Bound::Included),
+            Bound::Excluded(value) => term(value).map(Bound::Excluded),
+            Bound::Unbounded => Ok(Bound::Unbounded),
+        };
+        Ok(match (bound(lower)?, bound(upper)?) {
+            (Bound::Unbounded, Bound::Unbounded) => all(),
+            (lower, upper) => Box::new(RangeQuery::new(lower, upper)),
+        })
     }
 
     /// Documents with a value between two bounds.

@@ -246,3 +246,58 @@ proptest! {
         prop_assert_eq!(found, sorted(&rows, how));
     }
 }
+
+#[test]
+fn a_field_that_is_excluded_from_the_source_is_searched_and_counted_and_not_shown() {
+    let server = Server::new();
+    let body = json!({"mappings": {"dynamic": "strict", "_source": {"excludes": ["d"]}, "properties": {
+        "a": {"type": "double"}, "b": {"type": "keyword"}, "d": {"type": "long", "index": false},
+    }}});
+    assert_eq!(server.call("PUT", "/i", &body).0, 200);
+    for (id, document) in
+        [("1", r#"{"b":"x","a":1.0,"d":7}"#), ("2", r#"{"b":"y","d":1099511627775}"#), ("3", r#"{"a":2}"#)]
+    {
+        assert_eq!(server.text("PUT", &format!("/i/_doc/{id}"), document.as_bytes()).0, 201);
+    }
+    for server in [server.killed(), server.restarted()] {
+        let shown = server.text("GET", "/i/_source/1", b"").1;
+        assert_eq!(String::from_utf8_lossy(&shown), r#"{"b":"x","a":1.0}"#, "as it is written, in its order");
+        let question = json!({"size": 0, "track_total_hits": true, "aggs": {"h": {
+            "histogram": {"field": "d", "interval": 1024, "min_doc_count": 1}, "aggs": {"s": {"sum": {"field": "d"}}}}}});
+        let buckets = server.call("POST", "/i/_search", &question).1["aggregations"]["h"]["buckets"].clone();
+        assert_eq!(
+            [&buckets[0]["key"], &buckets[0]["doc_count"], &buckets[0]["s"]["value"]],
+            [0.0, 1.0, 7.0].map(|n| json!(n)).each_ref().map(|n| n)
+        );
+        assert_eq!(buckets[1]["s"]["value"], json!(1_099_511_627_775.0));
+        let ids = |query: Json| {
+            let hits = server.call("POST", "/i/_search", &json!({"query": query})).1["hits"]["hits"].clone();
+            let mut ids: Vec<String> =
+                hits.as_array().unwrap().iter().map(|hit| hit["_id"].as_str().unwrap().to_owned()).collect();
+            ids.sort();
+            ids
+        };
+        assert_eq!(ids(json!({"bool": {"must_not": {"exists": {"field": "d"}}}})), ["3"]);
+        assert_eq!(ids(json!({"range": {"d": {"gte": 1024, "lt": 1_099_511_627_776_u64}}})), ["2"]);
+    }
+}
+
+#[test]
+fn documents_are_found_by_their_sequence_numbers() {
+    let server = Server::with(json!({"a": {"type": "long"}}));
+    for id in ["1", "2", "3", "2"] {
+        server.call("PUT", &format!("/i/_doc/{id}"), &json!({"a": 1}));
+    }
+    let count = |query: Json| {
+        server.call("POST", "/i/_search", &json!({"query": query, "track_total_hits": true})).1["hits"]["total"]["value"].clone()
+    };
+    for (query, expected) in [
+        (json!({"range": {"_seq_no": {"gte": 0, "lt": 9}}}), 3),
+        (json!({"range": {"_seq_no": {"gte": 1, "lt": 3}}}), 1),
+        (json!({"range": {"_seq_no": {"gt": 2}}}), 1),
+        (json!({"terms": {"_seq_no": [0, 1, 3]}}), 2),
+        (json!({"term": {"_seq_no": 2}}), 1),
+    ] {
+        assert_eq!(count(query.clone()), json!(expected), "{query}");
+    }
+}

@@ -1,0 +1,326 @@
+//! Compares every document of an index with what the archive says, in memory that does not grow with their number.
+//!
+//! Of each document on either side a note of a few bytes is made (`record`): what should be while it is recomputed, what is
+//! there while it is scanned (`units`). Notes go to files, are paired part by part (`pair`), and what is not equal is
+//! looked at again in full (`look`). Notes only say where to look: what differs is judged by the documents themselves.
+//! A pass that was killed goes on where it stood (`pass`). A quick comparison (`quick`) first asks the server for sums of
+//! what documents carry, and reads only where they differ.
+
+mod record;
+mod pass;
+mod units;
+mod quick;
+mod pair;
+mod look;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lockstep_shared::coordinates::Step;
+use lockstep_shared::digest::{hash_of_id, of_values};
+use lockstep_shared::identity::DocumentId;
+use lockstep_shared::index::carried::Carried;
+use lockstep_shared::index::moment::Moment;
+use lockstep_shared::index::{Client, IndexError};
+use lockstep_shared::plan::{Pipeline, Sink};
+use rustc_hash::FxHashSet;
+
+use crate::diff::{Compared, Comparison, Difference, How, Younger};
+use crate::progress::Progress;
+use crate::recompute::{self, RecomputeError, each_batch};
+use pair::Paired;
+use pass::Pass;
+use record::{IsFile, Should, ShouldFile, read_should};
+use units::Extent;
+
+/// Bytes that one note takes while notes are paired: itself, and what a growing list wastes.
+const PAIRED_BYTES: u64 = 80;
+/// How often a moment of our own that expired while it was read is opened anew.
+const RENEWALS: usize = 5;
+
+/// Why a comparison failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// The archive, the computation over it, or a file of notes.
+    #[error(transparent)]
+    Recompute(#[from] RecomputeError),
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A thread ended.
+    #[error("the computation ended: {0}")]
+    Ended(#[from] tokio::task::JoinError),
+}
+
+/// How documents are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Every field of every document.
+    Full,
+    /// Counts and sums of the digests that documents carry; documents only where these differ.
+    Quick,
+}
+
+/// What became of the wish to be quick.
+enum Quick {
+    Looked(quick::Looked),
+    /// All is read, and this says why.
+    Instead(How),
+}
+
+/// What is compared with what.
+#[derive(Clone)]
+pub struct Subject<'a> {
+    /// The program.
+    pub pipeline: &'a Pipeline,
+    /// One of its sinks.
+    pub sink: &'a Sink,
+    /// The index: the sink's own, or one that is to take its place.
+    pub index: &'a str,
+    /// The folder of the archive.
+    pub archive: PathBuf,
+    /// Everything up to this step is in.
+    pub cut: Step,
+    /// What becomes of versions above the cut.
+    pub younger: Younger,
+    /// A point in time of the sink's index that is open already, and is closed afterwards; else one is opened.
+    pub moment: Option<String>,
+    /// Most memory that notes take.
+    pub memory_bytes: u64,
+    /// How.
+    pub mode: Mode,
+}
+
+impl Subject<'_> {
+    /// The sink's index, read in full.
+    ///
+    /// # Errors
+    /// Where archive or index cannot be read. What was read is kept, and the next call for the same sink goes on there.
+    pub async fn compare(&self, client: &Client) -> Result<Compared, CompareError> {
+        let pass = Pass::of(&self.archive, self.pipeline, self.sink, &format!("{}/{}", client.hosts(), self.index));
+        let mut renewals = 0;
+        loop {
+            let moment = Arc::new(self.open(client, &pass).await?);
+            match self.in_moment(&moment, &pass).await {
+                Err(CompareError::Index(IndexError::Expired { .. }))
+                    if self.moment.is_none() && renewals < RENEWALS =>
+                {
+                    renewals += 1;
+                    tracing::warn!("the point in time of {} expired; a new one is opened", self.index);
+                }
+                done => {
+                    // Whoever takes up a pass that failed looks for its moment.
+                    if done.is_ok()
+                        && let Some(moment) = Arc::into_inner(moment)
+                    {
+                        moment.close().await;
+                    }
+                    return done;
+                }
+            }
+        }
+    }
+
+    /// The moment that is read: the given one, else the one of a pass that was killed while it lives, else a new one.
+    async fn open(&self, client: &Client, pass: &Pass) -> Result<Moment, CompareError> {
+        if let Some(id) = &self.moment {
+            return Ok(Moment::held(client, id.clone()));
+        }
+        if let Some(state) = pass.state() {
+            let held = Moment::held(client, state.moment);
+            if state.cut != self.cut {
+                held.close().await;
+                return Ok(Moment::open(client, self.index).await?);
+            }
+            match held.count(&serde_json::json!({"match_none": {}})).await {
+                Ok(_) => return Ok(held),
+                Err(error) if error.is_unavailable() => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(Moment::open(client, self.index).await?)
+    }
+
+    async fn in_moment(&self, moment: &Arc<Moment>, pass: &Pass) -> Result<Compared, CompareError> {
+        let before = pass.state();
+        if before.is_none() {
+            pass.begin()?;
+        }
+        let extent = Extent::of(moment, before.as_ref().map(|state| state.width)).await?;
+        let mut file = IsFile::open(&pass.is_path())?;
+        if before.as_ref().is_some_and(|state| state.moment != moment.id()) {
+            units::recheck(moment, &extent, &mut file).await?;
+        }
+        let expected = before.filter(|state| state.cut == self.cut).and_then(|state| state.expected);
+        pass.note(self.cut, moment.id(), expected, extent.width)?;
+        let files = recompute::files(self.pipeline, &self.archive).await?;
+        let expected = match expected {
+            Some(expected) => expected,
+            None => self.note_expected(&files, pass.should_path()).await?,
+        };
+        pass.note(self.cut, moment.id(), Some(expected), extent.width)?;
+        let how = match self.quick_look(moment, pass, (expected, extent.documents)).await? {
+            Quick::Looked(looked) => {
+                return self.quickly(moment, pass, &files, (expected, extent.documents, looked)).await;
+            }
+            Quick::Instead(how) => how,
+        };
+        let progress = Progress::begin(&format!("comparing {}", self.index), extent.documents);
+        let read = units::read(moment, self.sink, &extent, &mut file, &progress).await?;
+        drop(progress);
+        let paired = self.pair(expected + extent.documents, pass.should_path(), file).await?;
+        let mut compared = self.look(moment, &files, paired).await?;
+        (compared.found, compared.read, compared.how) = (extent.documents, read, how);
+        pass.end()?;
+        Ok(compared)
+    }
+
+    /// What carried digests say, where that was asked for and can be.
+    async fn quick_look(
+        &self,
+        moment: &Arc<Moment>,
+        pass: &Pass,
+        (expected, found): (u64, u64),
+    ) -> Result<Quick, CompareError> {
+        if self.mode == Mode::Full {
+            return Ok(Quick::Instead(How::full("every field of every document".into())));
+        }
+        let instead = |reason: String| {
+            let what = format!("every field of every document: no quick comparison, since {reason}");
+            Ok(Quick::Instead(How::full(what)))
+        };
+        let documents = expected.max(found);
+        if documents > quick::MOST_DOCUMENTS {
+            return instead(format!("sums are exact up to {} documents only", quick::MOST_DOCUMENTS));
+        }
+        if let Carried::Nothing(reason) = moment.client().carried(self.index).await? {
+            return instead(reason);
+        }
+        let looked = quick::look(moment, documents, &pass.should_path()).await?;
+        let (differing, buckets) = (looked.differing.len() as u64, looked.expected.count() as u64);
+        let read = documents * differing / buckets + looked.without;
+        if read * 2 * PAIRED_BYTES > self.memory_bytes {
+            return instead(format!(
+                "{differing} of {buckets} buckets differ and {} documents carry no digest, which is more than is noted at \
+                 a time",
+                looked.without
+            ));
+        }
+        Ok(Quick::Looked(looked))
+    }
+
+    /// The sink's index, read only where carried digests do not say that it is as it should be.
+    async fn quickly(
+        &self,
+        moment: &Arc<Moment>,
+        pass: &Pass,
+        files: &[Vec<PathBuf>],
+        (expected, documents, looked): (u64, u64, quick::Looked),
+    ) -> Result<Compared, CompareError> {
+        let differing: FxHashSet<usize> = looked.differing.iter().copied().collect();
+        let (mut is, progress) = (Vec::new(), Progress::begin(&format!("reading {}", self.index), 0));
+        if !differing.is_empty() || looked.without > 0 {
+            for query in looked.expected.queries(&looked.differing) {
+                is.append(&mut units::note(moment, self.sink, &query, &progress).await?);
+            }
+        }
+        drop(progress);
+        let should = read_should(&pass.should_path(), |should| {
+            differing.contains(&looked.expected.bucket(should.digest.carried()))
+        })?;
+        let (read, unread) = (is.len() as u64, expected - should.len() as u64);
+        let mut paired = Paired::default();
+        paired.add(should, is, self.cut, self.younger);
+        let mut compared = self.look(moment, files, paired).await?;
+        compared.equal += unread;
+        (compared.found, compared.read) = (documents, read);
+        compared.how = How {
+            mode: "quick",
+            what: format!(
+                "counts and sums of carried digests in {} buckets: {} differ, and {} documents carry none; those were read",
+                looked.expected.count(),
+                differing.len(),
+                looked.without
+            ),
+        };
+        pass.end()?;
+        Ok(compared)
+    }
+
+    async fn note_expected(&self, files: &[Vec<PathBuf>], path: PathBuf) -> Result<u64, CompareError> {
+        let (pipeline, sink, files, cut) = (self.pipeline.clone(), self.sink.clone(), files.to_vec(), self.cut);
+        let noting = move || {
+            let progress = Progress::begin(&format!("recomputing {}", sink.name), 0);
+            let (mut out, mut id) = (ShouldFile::create(&path)?, String::new());
+            each_batch(&pipeline, &sink, &files, cut, |batch| {
+                progress.advance(batch.rows() as u64);
+                (0..batch.rows()).try_for_each(|row| {
+                    id.clear();
+                    batch.write_id(row, &mut id);
+                    out.add(Should { place: hash_of_id(&id), digest: of_values(&id, batch.scalars(row)) })
+                })
+            })?;
+            out.finish()
+        };
+        Ok(tokio::task::spawn_blocking(noting).await??)
+    }
+
+    /// Pairs notes, in as many parts as memory asks for.
+    async fn pair(&self, notes: u64, should: PathBuf, mut is: IsFile) -> Result<Paired, CompareError> {
+        let parts = (notes * PAIRED_BYTES).div_ceil(self.memory_bytes).max(1);
+        let (cut, younger) = (self.cut, self.younger);
+        let pairing = move || {
+            let mut paired = Paired::default();
+            for part in 0..parts {
+                let is_mine = |place: u64| place % parts == part;
+                paired.add(read_should(&should, |s| is_mine(s.place))?, is.read(is_mine)?, cut, younger);
+            }
+            Ok::<Paired, RecomputeError>(paired)
+        };
+        Ok(tokio::task::spawn_blocking(pairing).await??)
+    }
+
+    /// Looks at what is not equal in full.
+    async fn look(
+        &self,
+        moment: &Arc<Moment>,
+        files: &[Vec<PathBuf>],
+        paired: Paired,
+    ) -> Result<Compared, CompareError> {
+        let Paired { equal, younger, places, seq_nos } = paired;
+        let places = Arc::new(places);
+        let expected = if places.is_empty() {
+            recompute::Documents::default()
+        } else {
+            let (pipeline, sink, files, cut) = (self.pipeline.clone(), self.sink.clone(), files.to_vec(), self.cut);
+            let wanted = places.clone();
+            tokio::task::spawn_blocking(move || look::expected(&pipeline, &sink, &files, cut, &wanted)).await??
+        };
+        let found = look::found(moment, &expected, &places, &seq_nos).await?;
+        let mut comparison = Comparison::new(self.sink, self.cut, self.younger, expected);
+        found.into_iter().for_each(|found| comparison.take(found));
+        let mut compared = comparison.finish();
+        // The same report of the same state, whatever the order in which documents came.
+        compared.differences.sort_by_cached_key(Difference::id);
+        compared.equal += equal;
+        compared.younger += younger;
+        Ok(compared)
+    }
+}
+
+/// Which of these documents should be there after a step.
+///
+/// # Errors
+/// Where the archive cannot be read.
+pub async fn standing(
+    pipeline: &Pipeline,
+    sink: &Sink,
+    archive: &std::path::Path,
+    step: Step,
+    ids: impl Iterator<Item = DocumentId>,
+) -> Result<recompute::Documents, CompareError> {
+    let files = recompute::files(pipeline, archive).await?;
+    let places = ids.map(|id| hash_of_id(&id.0)).collect();
+    let (pipeline, sink) = (pipeline.clone(), sink.clone());
+    Ok(tokio::task::spawn_blocking(move || look::expected(&pipeline, &sink, &files, step, &places)).await??)
+}

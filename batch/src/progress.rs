@@ -1,0 +1,33 @@
+//! How far a pass is, for whoever looks at a terminal: on stderr, and nowhere else.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar with rate and time left; nothing where stderr is no terminal.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// Begins a stage of `documents`; 0 where it is not known how many there are.
+    #[must_use]
+    pub fn begin(what: &str, documents: u64) -> Self {
+        let form = if documents == 0 {
+            "{msg} {human_pos} documents, {per_sec}"
+        } else {
+            "{msg} {wide_bar} {human_pos} of {human_len} documents, {per_sec}, {eta} left"
+        };
+        let bar = if documents == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(documents) };
+        bar.set_style(ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message(what.to_owned());
+        Self(bar)
+    }
+
+    /// So many more are done.
+    pub fn advance(&self, documents: u64) {
+        self.0.inc(documents);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

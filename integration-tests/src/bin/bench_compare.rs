@@ -1,0 +1,256 @@
+//! How long a comparison takes beside a bare export of the same index: fills an index of the wanted size through the
+//! stream, reads all of it with four slices of one point in time by a client that parses nothing, recomputes alone, and
+//! runs `lockstep-batch reconcile` in full and quick mode; prints times, ratios and peak memory.
+//!
+//! `cargo run --bin bench_compare -- [--views N] [--hosts URL]`: into the embedded index unless told otherwise. Build
+//! everything in the same profile first.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use lockstep_batch::recompute;
+use lockstep_integration_tests::containers::{free_port, fresh_name};
+use lockstep_integration_tests::workspace;
+use lockstep_shared::coordinates::Step;
+use lockstep_shared::sql::{self, Overrides};
+use lockstep_stream::feed::ingest::pair;
+use serde_json::{Value, json};
+
+/// Slices of the bare export; more made it no quicker.
+const SLICES: usize = 4;
+/// Documents of a page of it: the most that servers give.
+const PAGE: usize = 10_000;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Views, each of which becomes one document
+    #[arg(long, default_value_t = 1_000_000)]
+    views: usize,
+    /// Users, and as many products
+    #[arg(long, default_value_t = 50_000)]
+    users: usize,
+    /// Elasticsearch, in place of the embedded index
+    #[arg(long)]
+    hosts: Option<String>,
+    /// How often each is measured; the best counts
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+}
+
+/// A process of ours; it does not outlive this one.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let folder = tempfile::tempdir()?;
+    write_logs(&arguments, folder.path())?;
+    let (port, embedded) = (free_port()?, free_port()?);
+    let url = arguments.hosts.clone().unwrap_or_else(|| format!("http://127.0.0.1:{embedded}"));
+    let index = fresh_name("bench");
+    let mut sets = sets(folder.path(), port, &url, &index);
+    sets.push(match arguments.hosts {
+        Some(_) => "lockstep.index.embedded.address=".into(),
+        None => format!("lockstep.index.embedded.address=127.0.0.1:{embedded}"),
+    });
+    let begin = Instant::now();
+    let mut stream = Running(program("lockstep-stream", &["run"], &sets)?.spawn()?);
+    wait(port, arguments.views + 2 * arguments.users, &mut stream).await?;
+    println!("{} documents written in {:.1} s", arguments.views, begin.elapsed().as_secs_f64());
+    measure(&arguments, &sets, &url, &index).await
+}
+
+async fn measure(arguments: &Arguments, sets: &[String], url: &str, index: &str) -> Result<()> {
+    let (mut bare, mut computed) = (f64::MAX, f64::MAX);
+    let (mut full, mut quick) = (Measured::worst(), Measured::worst());
+    for _ in 0..arguments.runs {
+        bare = bare.min(export(url, index, arguments.views).await?);
+        computed = computed.min(recompute_alone(sets, arguments.views).await?);
+        full = full.better(reconcile(sets, &[]).await?);
+        quick = quick.better(reconcile(sets, &["--quick"]).await?);
+    }
+    println!("bare export           {bare:8.2} s");
+    println!("recompute alone       {computed:8.2} s");
+    let ratio = full.seconds / bare;
+    println!("full comparison       {:8.2} s, {ratio:.2} times the export, peak {} MiB", full.seconds, full.peak_mib);
+    let ratio = full.seconds / quick.seconds;
+    println!("quick comparison      {:8.2} s, {ratio:.1} times as fast, peak {} MiB", quick.seconds, quick.peak_mib);
+    Ok(())
+}
+
+fn write_logs(sizes: &Arguments, folder: &Path) -> Result<()> {
+    let create =
+        |table: &str| Ok::<_, anyhow::Error>(BufWriter::new(File::create(folder.join(format!("{table}.jsonl")))?));
+    let (mut users, mut products, mut views) = (create("users")?, create("products")?, create("views")?);
+    create("sales")?.flush()?;
+    for n in 0..sizes.users {
+        let user = json!({"id": format!("user-{n}"), "first_name": format!("First{}", n % 997), "last_name": format!("Last{}", n % 1_009),
+            "email": format!("user{n}@example.com"), "state": format!("State{}", n % 50)});
+        users.write_all(&pair(Some(&format!("user-{n}")), user.to_string().as_bytes()))?;
+        let product = json!({"id": format!("product-{n}"), "brand": format!("Brand{}", n % 499), "name": format!("Shoe {n}"),
+            "sale_price": n % 20_000, "rating": 4.5});
+        products.write_all(&pair(Some(&format!("product-{n}")), product.to_string().as_bytes()))?;
+    }
+    for n in 0..sizes.views {
+        let (user, product) = (n * 7_919 % sizes.users, n * 104_729 % sizes.users);
+        writeln!(
+            views,
+            "{}",
+            json!({"product_id": format!("product-{product}"), "user_id": format!("user-{user}"), "view_time": n % 600,
+            "page_url": "https://shop.example/p", "ts": 1_609_459_200_000_i64 + n as i64 * 10})
+        )?;
+    }
+    [users, products, views].iter_mut().try_for_each(|out| Ok(out.flush()?))
+}
+
+fn sets(folder: &Path, port: u16, url: &str, index: &str) -> Vec<String> {
+    let below = |name: &str| folder.join(name).display().to_string();
+    let mut sets: Vec<String> = ["products", "sales", "users", "views"]
+        .iter()
+        .map(|table| format!("{table}.path={}", below(&format!("{table}.jsonl"))))
+        .collect();
+    sets.push(format!("lockstep.archive.path={}", below("archive")));
+    sets.push(format!("lockstep.state.path={}", below("state")));
+    sets.push(format!("lockstep.http.address=127.0.0.1:{port}"));
+    sets.push(format!("product_dashboard.hosts={url}"));
+    sets.push(format!("product_dashboard.index={index}"));
+    sets
+}
+
+fn program(name: &str, command: &[&str], sets: &[String]) -> Result<Command> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    ensure!(path.is_file(), "{} is not built", path.display());
+    let mut program = Command::new(path);
+    program.arg(command[0]).arg(workspace().join("fixtures/bench.sql")).args(&command[1..]);
+    program.args(sets.iter().flat_map(|set| ["--set", set])).stdin(Stdio::null());
+    Ok(program)
+}
+
+/// Waits until every record is taken, written and archived.
+async fn wait(port: u16, records: usize, stream: &mut Running) -> Result<()> {
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if let Some(status) = stream.0.try_wait()? {
+            bail!("the stream ended with {status}");
+        }
+        let Ok(answer) = http.get(format!("http://127.0.0.1:{port}/v1/status")).send().await else { continue };
+        let status: Value = answer.json().await?;
+        let tables = status["tables"].as_object();
+        let taken: u64 = tables.into_iter().flatten().filter_map(|(_, table)| table["records"].as_u64()).sum();
+        if taken >= records as u64 && status["step"] == status["acknowledged"] && status["step"] == status["archived"] {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads every document of the index and looks at none; the seconds that it took.
+async fn export(url: &str, index: &str, documents: usize) -> Result<f64> {
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    http.post(format!("{url}/{index}/_refresh")).send().await?.error_for_status()?;
+    let begin = Instant::now();
+    let opened: Value = http.post(format!("{url}/{index}/_pit?keep_alive=5m")).send().await?.json().await?;
+    let id = opened["id"].as_str().context("a point in time")?.to_owned();
+    let mut slices = tokio::task::JoinSet::new();
+    for slice in 0..SLICES {
+        slices.spawn(export_slice(http.clone(), url.to_owned(), id.clone(), slice));
+    }
+    let mut read = 0;
+    while let Some(slice) = slices.join_next().await {
+        read += slice??;
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    http.delete(format!("{url}/_pit")).json(&json!({"id": id})).send().await?;
+    ensure!(read == documents, "{read} documents were exported, and {documents} are there");
+    Ok(seconds)
+}
+
+async fn export_slice(http: reqwest::Client, url: String, id: String, slice: usize) -> Result<usize> {
+    let (mut after, mut read) = (None::<u64>, 0);
+    loop {
+        let mut question = json!({"pit": {"id": id, "keep_alive": "5m"}, "size": PAGE, "sort": ["_shard_doc"],
+            "track_total_hits": false, "slice": {"id": slice, "max": SLICES}});
+        if let Some(after) = after {
+            question["search_after"] = json!([after]);
+        }
+        let body =
+            http.post(format!("{url}/_search")).json(&question).send().await?.error_for_status()?.bytes().await?;
+        let hits = body.windows(8).filter(|window| window == b"\"sort\":[").count();
+        read += hits;
+        if hits < PAGE {
+            return Ok(read);
+        }
+        let last = body.windows(8).rposition(|window| window == b"\"sort\":[").context("a place in the scan")? + 8;
+        let digits: Vec<u8> = body[last..].iter().copied().take_while(u8::is_ascii_digit).collect();
+        after = Some(std::str::from_utf8(&digits)?.parse()?);
+    }
+}
+
+/// Recomputes every document and keeps none; the seconds that it took.
+async fn recompute_alone(sets: &[String], documents: usize) -> Result<f64> {
+    let overrides = Overrides::parse(sets).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let path = workspace().join("fixtures/bench.sql");
+    let pipeline = sql::compile_file(&path, &overrides).map_err(|error| anyhow::anyhow!(error))?;
+    let root = pipeline.settings["lockstep.archive.path"].clone();
+    let files = recompute::files(&pipeline, Path::new(&root)).await?;
+    let computing = move || {
+        let (begin, mut rows) = (Instant::now(), 0);
+        recompute::each_batch(&pipeline, &pipeline.sinks[0], &files, Step(u64::MAX), |batch| {
+            rows += batch.rows();
+            Ok(())
+        })?;
+        ensure!(rows == documents, "{rows} documents were recomputed, and {documents} should be");
+        Ok(begin.elapsed().as_secs_f64())
+    };
+    tokio::task::spawn_blocking(computing).await?
+}
+
+/// What a process took.
+#[derive(Clone, Copy)]
+struct Measured {
+    seconds: f64,
+    peak_mib: u64,
+}
+
+impl Measured {
+    fn worst() -> Self {
+        Self { seconds: f64::MAX, peak_mib: 0 }
+    }
+
+    fn better(self, other: Self) -> Self {
+        Self { seconds: self.seconds.min(other.seconds), peak_mib: self.peak_mib.max(other.peak_mib) }
+    }
+}
+
+async fn reconcile(sets: &[String], options: &[&str]) -> Result<Measured> {
+    let begin = Instant::now();
+    let mut running =
+        Running(program("lockstep-batch", &[&["reconcile"], options].concat(), sets)?.stdout(Stdio::null()).spawn()?);
+    let mut peak_mib = 0;
+    loop {
+        if let Some(status) = running.0.try_wait()? {
+            ensure!(status.success(), "the index is not as it should be: {status}");
+            return Ok(Measured { seconds: begin.elapsed().as_secs_f64(), peak_mib });
+        }
+        peak_mib = peak_memory_mib(running.0.id()).unwrap_or(peak_mib);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn peak_memory_mib(process: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the system tells peak memory")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? / 1024)
+}

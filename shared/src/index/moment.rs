@@ -1,0 +1,231 @@
+//! An index as it stood at one moment (a point in time): what a query finds in it, page by page, and how much.
+//!
+//! Answers are given as text and read where they lie ([`Page`]): a scan copies no document that it does not keep.
+
+use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
+
+use elasticsearch::http::Method;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value as Json, json};
+
+use super::client::{Client, IndexError};
+use super::scan::Found;
+use crate::coordinates::Version;
+
+/// How long the server keeps the moment between two questions: longer than a recompute takes before the scan, and than
+/// it takes to start a pass again that was killed.
+const KEEP_ALIVE: &str = "30m";
+
+/// A point in time.
+pub struct Moment {
+    client: Client,
+    /// The server may give it another name with each answer.
+    id: Mutex<String>,
+}
+
+/// One page of a scan.
+#[derive(Deserialize)]
+pub struct Page<'a> {
+    #[serde(default)]
+    timed_out: bool,
+    #[serde(rename = "_shards", default)]
+    shards: Shards,
+    #[serde(borrow)]
+    hits: Hits<'a>,
+}
+
+#[derive(Default, Deserialize)]
+struct Shards {
+    failed: u64,
+}
+
+#[derive(Deserialize)]
+struct Hits<'a> {
+    #[serde(borrow)]
+    hits: Vec<Hit<'a>>,
+}
+
+/// A document as a page holds it.
+#[derive(Deserialize)]
+pub struct Hit<'a> {
+    /// Its `_id`.
+    #[serde(rename = "_id", borrow)]
+    pub id: Cow<'a, str>,
+    /// Its version.
+    #[serde(rename = "_version")]
+    pub version: Version,
+    /// Its sequence number.
+    #[serde(rename = "_seq_no")]
+    pub seq_no: u64,
+    /// The primary term of that number.
+    #[serde(rename = "_primary_term")]
+    pub primary_term: u64,
+    /// The document as text.
+    #[serde(rename = "_source", borrow, default)]
+    pub source: Option<&'a RawValue>,
+    /// Where it stands in the scan.
+    #[serde(borrow, default)]
+    sort: Option<&'a RawValue>,
+}
+
+impl Hit<'_> {
+    /// The document, read.
+    #[must_use]
+    pub fn found(&self) -> Found {
+        Found {
+            id: self.id.clone().into_owned(),
+            version: self.version,
+            seq_no: self.seq_no,
+            primary_term: self.primary_term,
+            source: self.source.and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or(Json::Null),
+        }
+    }
+}
+
+impl<'a> Page<'a> {
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// A sentence, where it is not complete or no page.
+    pub fn read(text: &'a [u8]) -> Result<Self, String> {
+        let page: Self = serde_json::from_slice(text).map_err(|e| format!("a page of the scan cannot be read: {e}"))?;
+        if page.timed_out || page.shards.failed > 0 {
+            return Err("a page of the scan is not complete: a shard failed or took too long".into());
+        }
+        Ok(page)
+    }
+
+    /// Its documents.
+    #[must_use]
+    pub fn hits(&self) -> &[Hit<'a>] {
+        &self.hits.hits
+    }
+
+    /// Where the next page begins.
+    #[must_use]
+    pub fn after(&self) -> Option<Json> {
+        let sort = self.hits.hits.last()?.sort?;
+        serde_json::from_str(sort.get()).ok()
+    }
+}
+
+/// Documents whose sequence numbers are in [from, to).
+#[must_use]
+pub fn numbered(from: u64, to: u64) -> Json {
+    json!({"range": {"_seq_no": {"gte": from, "lt": to}}})
+}
+
+impl Moment {
+    /// The index as of now: everything written before is in it.
+    ///
+    /// # Errors
+    /// Where the server does not open one.
+    pub async fn open(client: &Client, index: &str) -> Result<Self, IndexError> {
+        client.refresh(index).await?;
+        let opened = client.json(Method::Post, &format!("/{index}/_pit?keep_alive={KEEP_ALIVE}"), None).await?;
+        Ok(Self::held(client, opened["id"].as_str().unwrap_or_default().to_owned()))
+    }
+
+    /// A moment that is open already.
+    #[must_use]
+    pub fn held(client: &Client, id: String) -> Self {
+        Self { client: client.clone(), id: Mutex::new(id) }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.id.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets it go. The server forgets it by itself too; that this fails says nothing about what was read.
+    pub async fn close(self) {
+        let _ = self.client.json(Method::Delete, "/_pit", Some(&json!({"id": self.id()}))).await;
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Documents that a query finds.
+    ///
+    /// # Errors
+    /// Where the server does not answer for all of them.
+    pub async fn count(&self, query: &Json) -> Result<u64, IndexError> {
+        let answer = self.ask(json!({"query": query, "size": 0, "track_total_hits": true})).await?;
+        let wrong = || self.client.refused("a count has no total".into());
+        answer["hits"]["total"]["value"].as_u64().ok_or_else(wrong)
+    }
+
+    /// An answer that is small.
+    ///
+    /// # Errors
+    /// Where the server does not answer for all documents.
+    pub async fn ask(&self, question: Json) -> Result<Json, IndexError> {
+        let body = self.send(question).await?;
+        let answer: Json = serde_json::from_slice(&body)
+            .map_err(|error| self.client.refused(format!("the answer of a search is no JSON: {error}")))?;
+        if answer["timed_out"] == json!(true) || answer["_shards"]["failed"].as_u64().unwrap_or(0) > 0 {
+            return Err(self.client.refused("a search is not complete: a shard failed or took too long".into()));
+        }
+        if let Some(id) = answer["pit_id"].as_str() {
+            id.clone_into(&mut self.id.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        Ok(answer)
+    }
+
+    /// The next page of what a query finds, to be read as [`Page`].
+    ///
+    /// # Errors
+    /// Where the server does not give it.
+    pub async fn page(&self, query: &Json, size: usize, after: Option<&Json>) -> Result<Vec<u8>, IndexError> {
+        let mut question = json!({
+            "query": query,
+            "size": size,
+            "sort": [{"_shard_doc": "asc"}],
+            "track_total_hits": false,
+            "version": true,
+            "seq_no_primary_term": true,
+        });
+        if let Some(after) = after {
+            question["search_after"] = after.clone();
+        }
+        self.send(question).await
+    }
+
+    async fn send(&self, mut question: Json) -> Result<Vec<u8>, IndexError> {
+        question["pit"] = json!({"id": self.id(), "keep_alive": KEEP_ALIVE});
+        let answer = self.client.send(Method::Post, "/_search", Some(question.to_string().into_bytes())).await?;
+        if answer.status == 404 && String::from_utf8_lossy(&answer.body).contains("search_context_missing") {
+            return Err(IndexError::Expired { hosts: self.client.hosts().to_owned() });
+        }
+        self.client.expect_success(&answer)?;
+        Ok(answer.body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_read_where_it_lies_and_an_incomplete_one_is_refused() {
+        let text = br#"{"_shards":{"failed":0},"hits":{"hits":[{"_index":"i","_id":"a\"b","_version":7,"_seq_no":3,
+            "_primary_term":1,"_score":null,"_source":{"x": 1.0},"sort":[12]}]}}"#;
+        let page = Page::read(text).unwrap();
+        assert_eq!(page.after(), Some(json!([12])));
+        let hit = &page.hits()[0];
+        assert_eq!((hit.id.as_ref(), hit.version, hit.seq_no), ("a\"b", Version(7), 3));
+        assert_eq!(hit.source.map(RawValue::get), Some(r#"{"x": 1.0}"#));
+        assert_eq!(hit.found().source, json!({"x": 1.0}));
+        for text in
+            [&br#"{"timed_out":true,"hits":{"hits":[]}}"#[..], br#"{"_shards":{"failed":1},"hits":{"hits":[]}}"#]
+        {
+            assert!(Page::read(text).err().unwrap().contains("not complete"));
+        }
+    }
+}
