@@ -3,6 +3,7 @@
 //! The JSON's form is `fixtures/certificate.schema.json`; its number is [`SCHEMA`], which grows when a reader of the older form
 //! would misread the new one. Certificates of before have no number.
 
+mod explanation;
 mod page;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ use serde_json::Value as Json;
 use crate::cut::{Cut, Precision};
 use crate::diff::{Compared, Difference};
 use crate::repair::HeldBack;
+
+pub use explanation::Explanation;
 
 /// The number of the JSON's form.
 pub const SCHEMA: u32 = 1;
@@ -155,6 +158,8 @@ pub struct Sample {
     pub cause: Option<String>,
     /// The fields that differ; of a missing document all, of an extra one none.
     pub fields: Vec<SampleField>,
+    /// What shows the cause.
+    pub explanation: Option<Explanation>,
 }
 
 /// One field of a difference.
@@ -291,18 +296,7 @@ impl SinkReport {
             writeln!(out, "  {count} {cause}")?;
         }
         for sample in &self.samples {
-            let cause = sample.cause.as_ref().map_or_else(String::new, |cause| format!(": {cause}"));
-            writeln!(out, "  {} {}{cause}", sample.kind, sample.id)?;
-            for field in &sample.fields {
-                let shown = |value: &Option<Json>| value.as_ref().map_or_else(|| "absent".to_owned(), Json::to_string);
-                writeln!(
-                    out,
-                    "    {}: expected {}, found {}",
-                    field.field,
-                    shown(&field.expected),
-                    shown(&field.found)
-                )?;
-            }
+            sample.write(out)?;
         }
         if let Some(repaired) = &self.repair {
             writeln!(
@@ -332,8 +326,14 @@ pub(crate) fn kind_of(difference: &Difference) -> &'static str {
     }
 }
 
-fn sample(sink: &Sink, difference: &Difference) -> Sample {
-    Sample { kind: kind_of(difference), id: difference.id().to_string(), cause: None, fields: fields(sink, difference) }
+pub(crate) fn sample(sink: &Sink, difference: &Difference) -> Sample {
+    Sample {
+        kind: kind_of(difference),
+        id: difference.id().to_string(),
+        cause: None,
+        fields: fields(sink, difference),
+        explanation: None,
+    }
 }
 
 /// The fields that differ; of a missing document all, of an extra one none.

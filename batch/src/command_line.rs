@@ -63,6 +63,20 @@ pub enum Command {
         #[arg(long)]
         cut: Option<u64>,
     },
+    /// A document's whole life: the records behind it, what it should be, what the index has, and why they differ
+    Why {
+        /// The program.
+        #[command(flatten)]
+        program: Program,
+        /// The document's `_id`
+        id: String,
+        /// Only in this sink table; in every one if absent
+        #[arg(long, env = "LOCKSTEP_SINK")]
+        sink: Option<String>,
+        /// How the report is printed
+        #[arg(long, value_enum, default_value = "text", env = "LOCKSTEP_OUTPUT")]
+        output: Output,
+    },
     /// What the archive shows of the shop, with the numbers behind it, and where it shows nothing
     Insights {
         /// The program.

@@ -5,6 +5,8 @@
 //! `plan_file` writes the plan down for later. `certificate` says what was found and done, and `kept` keeps that; `lock` keeps a
 //! second one out.
 //! `rebuild` puts a new index in the place of the old one; `compact` and `verify` look after the archive.
+//! `life` tells how a document came to be, `cause` why it differs, `explain` gets the evidence for it, `programs` what an
+//! earlier program gave, `provenance` where records stand, and `why` all of it for one document.
 //! `insights` asks the archive about the shop. `frame` and `expression` carry the plan over to Polars.
 
 pub mod command_line;
@@ -22,6 +24,12 @@ pub mod kept;
 pub mod lock;
 pub mod reconcile;
 pub mod recompute;
+pub mod life;
+pub mod cause;
+mod programs;
+pub mod explain;
+pub mod provenance;
+pub mod why;
 pub mod batch;
 pub mod compare;
 mod progress;

@@ -16,7 +16,7 @@ use lockstep_batch::plan_file::{PlanError, apply::apply};
 use lockstep_batch::rebuild::{self, Old, OwnName};
 use lockstep_batch::reconcile::{Options, ReconcileError, Repair, reconcile};
 use lockstep_batch::repair::Limit;
-use lockstep_batch::{kept, lock, recompute, verify};
+use lockstep_batch::{kept, lock, recompute, verify, why};
 use lockstep_shared::archive::Archive;
 use lockstep_shared::archive::compact::Compacted;
 use lockstep_shared::coordinates::Step;
@@ -68,6 +68,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         }
         Command::Certificates { program, show: Some(name), .. } => show_certificate(&compile(&program)?, &name),
         Command::Certificates { program, show: None, output } => list_certificates(&compile(&program)?, output),
+        Command::Why { program, id, sink, output } => tell_why(&compile(&program)?, &id, sink.as_deref(), output).await,
         Command::Recompute { program, cut } => print_documents(&compile(&program)?, cut).await,
         Command::Archive { command: ArchiveCommand::Verify { program, output } } => {
             verify_archive(&compile(&program)?, output).await
@@ -179,6 +180,26 @@ fn show_certificate(pipeline: &Pipeline, name: &str) -> Result<u8, Failure> {
         eprintln!("as a page: {}", page.display());
     }
     Ok(0)
+}
+
+async fn tell_why(pipeline: &Pipeline, id: &str, sink: Option<&str>, output: Output) -> Result<u8, Failure> {
+    if let Some(sink) = sink.filter(|sink| pipeline.sinks.iter().all(|s| s.name != **sink)) {
+        let known: Vec<&str> = pipeline.sinks.iter().map(|s| s.name.as_str()).collect();
+        return Err(Failure(2, format!("--sink {sink}: the pipeline has no such sink, but {}", known.join(", "))));
+    }
+    let unavailable = |e: ReconcileError| Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string());
+    let mut accounts = why::why(pipeline, id, sink).await.map_err(unavailable)?;
+    accounts.retain(|account| !account.is_empty());
+    if accounts.is_empty() {
+        let message =
+            format!("nothing is known of {id}: no record of the archive makes such a document, and no index has it");
+        return Err(Failure(FAILED, message));
+    }
+    match output {
+        Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&accounts).map_err(failed)?)?,
+        Output::Text => accounts.iter().try_for_each(|account| write!(io::stdout(), "{}", account.text()))?,
+    }
+    Ok(if accounts.iter().all(|account| account.difference.is_none()) { 0 } else { DIFFERENT })
 }
 
 async fn print_documents(pipeline: &Pipeline, cut: Option<u64>) -> Result<u8, Failure> {

@@ -13,6 +13,7 @@ use crate::certificate::{Certificate, SinkReport};
 use crate::compare::{self, CompareError, Mode, Subject};
 use crate::cut::{self, Cut, acknowledged};
 use crate::diff::{Compared, Difference, Younger};
+use crate::explain::Surroundings;
 use crate::plan_file::{self, PlanError};
 use crate::recompute::RecomputeError;
 use crate::repair::execute::{RepairError, Target, execute};
@@ -110,11 +111,15 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
     };
     let cut = cut::take(pipeline, &settings).await?;
     phase("cut");
+    let surroundings = Surroundings::read(pipeline, &settings, &cut.notes).await?;
     let mut judged = Vec::with_capacity(sinks.len());
     for sink in sinks {
         let (target, client) = (Target::of(pipeline, &settings, sink), Client::new(&ClientConfig::of_sink(sink)?)?);
         let compared = compare(&target, &cut, options.mode, &client).await?;
-        let report = SinkReport::new(sink, index_name(sink), &compared, options.sample);
+        let mut report = SinkReport::new(sink, index_name(sink), &compared, options.sample);
+        let evidence = surroundings.evidence(pipeline, sink, cut.step, &client).await;
+        let explained = tokio::task::block_in_place(|| surroundings.explain(&evidence, &compared.differences))?;
+        report.explain(pipeline, &compared, &explained);
         judged.push(Judged { target, client, compared, report });
     }
     phase("compare");

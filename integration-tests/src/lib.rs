@@ -11,6 +11,7 @@ pub mod proxy;
 pub mod processes;
 pub mod browser;
 pub mod simulation;
+pub mod corruption;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -119,7 +119,9 @@ pub(crate) fn standing(value: Scalar<'_>) -> Scalar<'_> {
 }
 
 /// The field as a value of the type; `None` where it is none.
-fn read(data_type: DataType, field: Option<&Json>) -> Option<Value> {
+/// An absent field is NULL.
+#[must_use]
+pub fn read(data_type: DataType, field: Option<&Json>) -> Option<Value> {
     let field = match field {
         None | Some(Json::Null) => Field::Null,
         Some(Json::Bool(v)) => Field::Boolean(*v),

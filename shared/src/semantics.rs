@@ -15,12 +15,34 @@ pub type Contents = [Vec<IdentifiedRow>];
 /// A row of the join: for each input so far its row, or `None` where it is null-padded.
 type Joined<'a> = Vec<Option<&'a IdentifiedRow>>;
 
+/// A document with what it is made of.
+#[derive(Clone, Debug)]
+pub struct Made<'a> {
+    /// Its id.
+    pub id: DocumentId,
+    /// Its values.
+    pub values: Vec<Value>,
+    /// One an input: its row, or `None` where it is null-padded.
+    pub rows: Vec<Option<&'a IdentifiedRow>>,
+}
+
 /// The documents of a sink over tables with these contents.
 ///
 /// # Panics
 /// Where two joined rows give one id: then the sink's identity is wrong, and no index could hold both.
 #[must_use]
 pub fn documents(pipeline: &Pipeline, sink: &Sink, contents: &Contents) -> BTreeMap<DocumentId, Vec<Value>> {
+    let mut documents = BTreeMap::new();
+    for Made { id, values, .. } in made(pipeline, sink, contents) {
+        let other = documents.insert(id.clone(), values);
+        assert!(other.is_none(), "two rows of {} have the id {id}", sink.name);
+    }
+    documents
+}
+
+/// The same with the rows that each document is made of.
+#[must_use]
+pub fn made<'a>(pipeline: &Pipeline, sink: &Sink, contents: &'a Contents) -> Vec<Made<'a>> {
     let query = &sink.query;
     let mut joined: Vec<Joined<'_>> = vec![vec![]];
     for (number, input) in query.inputs.iter().enumerate() {
@@ -28,16 +50,12 @@ pub fn documents(pipeline: &Pipeline, sink: &Sink, contents: &Contents) -> BTree
             contents[input.table.0].iter().filter(|row| passes(input, number, row)).collect();
         joined = joined.into_iter().flat_map(|left| join(left, input, &rows)).collect();
     }
-    let mut documents = BTreeMap::new();
-    for row in &joined {
-        if query.filter.as_ref().is_none_or(|filter| filter.holds(&|c| column(row, c))) {
-            let values: Vec<Value> = query.projection.iter().map(|e| e.evaluate(&|c| column(row, c))).collect();
-            let id = document_id(pipeline, sink, row, &values);
-            let other = documents.insert(id.clone(), values);
-            assert!(other.is_none(), "two rows of {} have the id {id}", sink.name);
-        }
-    }
-    documents
+    joined.retain(|row| query.filter.as_ref().is_none_or(|filter| filter.holds(&|c| column(row, c))));
+    let document = |rows: Joined<'a>| {
+        let values: Vec<Value> = query.projection.iter().map(|e| e.evaluate(&|c| column(&rows, c))).collect();
+        Made { id: document_id(pipeline, sink, &rows, &values), values, rows }
+    };
+    joined.into_iter().map(document).collect()
 }
 
 /// Whether a row exists for this input.

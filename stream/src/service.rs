@@ -15,6 +15,7 @@ use lockstep_shared::archive::owner::{OwnerError, Ownership};
 use lockstep_shared::archive::{Archive, ArchiveError, TableArchive};
 use lockstep_shared::coordinates::{Channel, Step};
 use lockstep_shared::plan::Pipeline;
+use lockstep_shared::programs;
 use lockstep_shared::sql::settings::Settings;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -150,6 +151,10 @@ pub async fn run(
     recovery::claim(&mut tables, &standing).await?;
     let recorded = standing.recorded();
     journal.replace(&recorded)?;
+    // Whoever wonders about a document later can ask what the program of its time gave.
+    if let Err(error) = programs::keep(&pipeline, &settings.archive_path, standing.acknowledged()) {
+        tracing::warn!("the program is not kept in the archive's folder: {error}");
+    }
     let progress = Progress::new(standing.archived(), standing.acknowledged());
     let resumed = standing.resume(&pipeline, records, limits);
     let sinks = tokio::select! {

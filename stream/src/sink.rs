@@ -213,8 +213,8 @@ impl Sinks {
                     shown.answered(&written.answered_after);
                 });
                 for rejected in written.rejected {
-                    let letter =
-                        DeadLetter { sink: sink.name.clone(), id: rejected.id.to_string(), reason: rejected.reason };
+                    let (id, step) = (rejected.id.to_string(), rejected.version.step());
+                    let letter = DeadLetter { sink: sink.name.clone(), id, step, reason: rejected.reason };
                     append_letter(&self.dead_letters, &letter)?;
                     self.status.dead_letter(letter);
                 }

@@ -136,6 +136,8 @@ pub struct DeadLetter {
     pub sink: String,
     /// The document's `_id`.
     pub id: String,
+    /// The step that wrote it.
+    pub step: Step,
     /// What the server said.
     pub reason: String,
 }

@@ -104,7 +104,7 @@ impl Witness {
     /// # Errors
     /// Where the index never refused the document.
     pub fn letters(&mut self, sink: usize, rejected: Vec<Rejected>, world: &World) -> Result<(), Failure> {
-        for Rejected { id, reason } in rejected {
+        for Rejected { id, reason, .. } in rejected {
             if !world.indexes[sink].refused.contains(&id) {
                 return Err(Failure::new("L1", format!("{id} is a dead letter and was never refused: {reason}")));
             }

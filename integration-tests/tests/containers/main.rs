@@ -33,3 +33,5 @@ mod kibana;
 mod lag;
 mod page;
 mod console;
+mod corruption;
+mod why;

@@ -302,6 +302,14 @@ impl Shop {
         Ok(program.output())
     }
 
+    /// What `why` says of an id, and its exit code.
+    pub async fn why(&self, id: &str, options: &[&str], code: i32) -> Result<String> {
+        let path = self.path().display().to_string();
+        let mut program = self.start_program("lockstep-batch", &[&["why", &path, id], options].concat())?;
+        program.expect_exit(code, SOON).await?;
+        Ok(program.output())
+    }
+
     /// Starts a command of the batch layer: the command, and what comes after the pipeline.
     pub fn begin_batch(&self, command: &[&str], after: &[&str]) -> Result<Program> {
         let path = self.path().display().to_string();

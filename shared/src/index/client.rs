@@ -258,6 +258,17 @@ impl Client {
         Ok(live.as_object().into_iter().flat_map(|indexes| indexes.values()).map(|i| i["mappings"].clone()).collect())
     }
 
+    /// The live mapping's `properties`.
+    ///
+    /// # Errors
+    /// Where the server does not say.
+    pub async fn properties(&self, index: &str) -> Result<Json, IndexError> {
+        let live = self.json(Method::Get, &format!("/{index}/_mapping"), None).await?;
+        // An alias is answered by its index's own name.
+        let mappings = live.as_object().and_then(|indexes| indexes.values().next());
+        Ok(mappings.map_or(Json::Null, |index| index["mappings"]["properties"].clone()))
+    }
+
     /// Searches an index.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::bulk::Operation;
 use super::verdict::{self, BulkVerdict, Effect, Verdict};
+use crate::coordinates::Version;
 use crate::identity::DocumentId;
 
 /// A document that the index will never take.
@@ -11,6 +12,8 @@ use crate::identity::DocumentId;
 pub struct Rejected {
     /// Its id.
     pub id: DocumentId,
+    /// The version that it would have had.
+    pub version: Version,
     /// What the server said.
     pub reason: String,
 }
@@ -54,6 +57,10 @@ pub enum Pace {
         /// What the server said.
         reason: String,
     },
+}
+
+fn refused(operation: Operation, reason: String) -> Rejected {
+    Rejected { id: operation.id, version: operation.version, reason }
 }
 
 /// A body under way.
@@ -118,7 +125,7 @@ impl Delivery {
                 Verdict::Done(Effect::Superseded) => self.written.superseded += 1,
                 Verdict::Done(Effect::Indexed | Effect::Deleted) => self.written.done += 1,
                 Verdict::Moved => self.written.moved += 1,
-                Verdict::Rejected { reason } => self.written.rejected.push(Rejected { id: operation.id, reason }),
+                Verdict::Rejected { reason } => self.written.rejected.push(refused(operation, reason)),
                 Verdict::Stop { reason } => return Err(reason),
                 Verdict::Retry { reason } => {
                     again.push(operation);
@@ -141,7 +148,7 @@ impl Delivery {
             self.waiting.extend([second, operations]);
         } else if let Some(operation) = operations.pop() {
             let reason = "the document alone is larger than the server takes (http.max_content_length)".into();
-            self.written.rejected.push(Rejected { id: operation.id, reason });
+            self.written.rejected.push(refused(operation, reason));
         }
     }
 }

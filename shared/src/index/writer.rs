@@ -50,7 +50,7 @@ impl Writer {
         let (sendable, defective): (Vec<_>, Vec<_>) = operations.into_iter().partition(|o| o.defect().is_none());
         for operation in defective {
             let reason = operation.defect().unwrap_or_default();
-            written.rejected.push(Rejected { id: operation.id, reason });
+            written.rejected.push(Rejected { id: operation.id, version: operation.version, reason });
         }
         let bodies = bulk::split(index, sendable, BodyLimits::default());
         let mut answers =

@@ -5,12 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_shared::coordinates::{Offset, Partition, Place, TableId};
-use lockstep_shared::functions::cast;
-use lockstep_shared::identity;
+use lockstep_shared::coordinates::TableId;
 use lockstep_shared::identity::IdentifiedRow;
-use lockstep_shared::plan::{ExpressionKind, Sink, Table};
-use lockstep_shared::types::DataType;
+use lockstep_shared::names::{Names, RowName, names};
+use lockstep_shared::plan::{ColumnRef, Sink, Table};
 use lockstep_shared::value::Value;
 
 use super::Join;
@@ -58,11 +56,7 @@ impl Join {
     /// The rows of the leftmost input that may have given a document of this id.
     fn roots_of_id(&self, sink: usize, id: &str) -> BTreeSet<Slot> {
         let definition = &self.pipeline.sinks[sink];
-        let named = if definition.key.is_empty() {
-            self.named_by_rows(definition, id)
-        } else {
-            self.named_by_key(definition, id)
-        };
+        let named = names(&self.pipeline, definition, id).and_then(|names| self.named(definition, &names));
         let Some((input, slot)) = named else { return BTreeSet::new() };
         if input == 0 {
             return BTreeSet::from([slot]);
@@ -74,66 +68,32 @@ impl Join {
         roots
     }
 
-    /// An id of rows begins with the leftmost input's.
-    fn named_by_rows(&self, sink: &Sink, id: &str) -> Option<(usize, Slot)> {
-        let table = sink.query.inputs[0].table;
-        let part = *identity::parts(id, identity::BETWEEN_ROWS).first()?;
-        let (plan, state) = (&self.pipeline.tables[table.0], &self.tables[table.0]);
-        if !plan.is_keyed() {
-            return Some((0, state.slot_at(place(part)?)?));
-        }
-        let texts = identity::parts(part, identity::BETWEEN_COLUMNS).into_iter().map(identity::unescaped);
-        let mut row = vec![Value::Null; plan.columns.len()];
-        for (column, text) in plan.key.iter().zip(texts) {
-            row[*column] = value(text, plan.columns[*column].data_type);
-        }
-        Some((0, state.slot_of_key(&row)?))
-    }
-
-    /// An id of key columns names the row of every input whose whole primary key is among them.
-    fn named_by_key(&self, sink: &Sink, id: &str) -> Option<(usize, Slot)> {
-        let texts: Vec<Option<String>> = match sink.key.len() {
-            1 => vec![identity::unescaped_alone(id)],
-            _ => identity::parts(id, identity::key_delimiter(sink)).into_iter().map(identity::unescaped).collect(),
-        };
-        let columns: Vec<(usize, usize, Value)> = sink
-            .key
-            .iter()
-            .zip(texts)
-            .filter_map(|(column, text)| {
-                let ExpressionKind::Column(from) = sink.query.projection[*column].kind else { return None };
-                Some((from.input, from.column, value(text, sink.columns[*column].data_type)))
-            })
-            .collect();
+    /// The first row that the id names whole: by its place, or by its table's key.
+    fn named(&self, sink: &Sink, names: &Names) -> Option<(usize, Slot)> {
         (0..sink.query.inputs.len()).find_map(|input| {
             let table = sink.query.inputs[input].table;
-            let row = key_row(&self.pipeline.tables[table.0], columns.iter().filter(|(i, ..)| *i == input))?;
+            if let Some(RowName::Place(place)) = &names.rows[input] {
+                return Some((input, self.tables[table.0].slot_at(*place)?));
+            }
+            let columns = names.columns.iter().filter(|(column, _)| column.input == input);
+            let row = key_row(&self.pipeline.tables[table.0], columns)?;
             Some((input, self.tables[table.0].slot_of_key(&row)?))
         })
     }
 }
 
 /// A row with the table's whole key; `None` where a column of it is not given.
-fn key_row<'a>(table: &Table, given: impl Iterator<Item = &'a (usize, usize, Value)>) -> Option<Vec<Value>> {
+fn key_row<'a>(table: &Table, given: impl Iterator<Item = &'a (ColumnRef, Value)>) -> Option<Vec<Value>> {
     let mut row = vec![Value::Null; table.columns.len()];
-    given.for_each(|(_, column, value)| row[*column] = value.clone());
+    given.for_each(|(from, value)| row[from.column] = value.clone());
     (table.is_keyed() && table.key.iter().all(|column| !row[*column].is_null())).then_some(row)
-}
-
-fn value(text: Option<String>, data_type: DataType) -> Value {
-    text.map_or(Value::Null, |text| cast(&Value::string(&text), DataType::String, data_type))
-}
-
-fn place(text: &str) -> Option<Place> {
-    let (partition, offset) = text.split_once('-')?;
-    Some(Place { partition: Partition(partition.parse().ok()?), offset: Offset(offset.parse().ok()?) })
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use lockstep_shared::coordinates::Step;
+    use lockstep_shared::coordinates::{Offset, Partition, Place, Step};
     use lockstep_shared::history::{Content, HistoryRecord};
     use lockstep_shared::sql::{self, Overrides};
 
