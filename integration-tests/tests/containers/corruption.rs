@@ -27,7 +27,7 @@ use crate::shop::{SOON, Shop, Text};
 use crate::traffic::{Traffic, seed};
 
 /// Damages of every run; `integration-tests/soak` says more.
-const INJECTIONS: u64 = 1_000;
+const INJECTIONS: u64 = 300;
 /// Damages tried at a time in one index.
 const TRIES: usize = 150;
 /// The sinks that are damaged in turn.
