@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,9 @@ struct Arguments {
     /// Elasticsearch, in place of the embedded index
     #[arg(long)]
     hosts: Option<String>,
+    /// Where logs and archive go and stay, for other engines to read
+    #[arg(long)]
+    folder: Option<PathBuf>,
     /// How often each is measured; the best counts
     #[arg(long, default_value_t = 3)]
     runs: usize,
@@ -55,12 +58,14 @@ impl Drop for Running {
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let folder = tempfile::tempdir()?;
-    write_logs(&arguments, folder.path())?;
+    let temporary = tempfile::tempdir()?;
+    let folder = arguments.folder.as_deref().unwrap_or(temporary.path());
+    std::fs::create_dir_all(folder)?;
+    write_logs(&arguments, folder)?;
     let (port, embedded) = (free_port()?, free_port()?);
     let url = arguments.hosts.clone().unwrap_or_else(|| format!("http://127.0.0.1:{embedded}"));
     let index = fresh_name("bench");
-    let mut sets = sets(folder.path(), port, &url, &index);
+    let mut sets = sets(folder, port, &url, &index);
     sets.push(match arguments.hosts {
         Some(_) => "lockstep.index.embedded.address=".into(),
         None => format!("lockstep.index.embedded.address=127.0.0.1:{embedded}"),

@@ -1,6 +1,7 @@
-//! The reconcile after everything has come to rest: by batch's own comparison, repair and the sink's delivery.
+//! The reconciles: at exact cuts, whatever is under way, and after everything has come to rest; by batch's own comparison
+//! and repair.
 
-use lockstep_batch::diff::{Compared, Comparison, Difference, Younger};
+use lockstep_batch::diff::{Compared, Comparison, Younger};
 use lockstep_batch::repair::{Stage, plan};
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::index::scan::Found;
@@ -9,6 +10,29 @@ use lockstep_shared::plan::{Pipeline, Sink};
 use super::index::Index;
 use super::witness::{Documents, Failure, Witness};
 use super::world::World;
+
+/// L7: at an exact cut only dead letters differ, and no document is left out.
+///
+/// # Errors
+/// L7, where that is not so.
+pub fn finds_dead_letters_only(
+    pipeline: &Pipeline,
+    expected: &[Documents],
+    witness: &Witness,
+    (cut, world): (Step, &World),
+) -> Result<(), Failure> {
+    for (number, (sink, expected)) in pipeline.sinks.iter().zip(expected).enumerate() {
+        let compared = compare(sink, cut, Younger::Judged, expected, &world.indexes[number])?;
+        are_letters(&compared, number, sink, witness)?;
+    }
+    Ok(())
+}
+
+fn are_letters(compared: &Compared, number: usize, sink: &Sink, witness: &Witness) -> Result<(), Failure> {
+    let mut others = compared.differences.iter().filter(|difference| !witness.is_letter(number, &difference.id()));
+    let failure = |difference| Failure::new("L7", format!("{} differs without a cause: {difference:?}", sink.name));
+    others.next().map_or(Ok(()), |difference| Err(failure(difference)))
+}
 
 /// L7: what differs are dead letters; they are repaired, and then nothing differs.
 ///
@@ -23,11 +47,8 @@ pub fn finds_and_repairs_dead_letters_only(
     let cut = world.last_archived();
     for (number, (sink, expected)) in pipeline.sinks.iter().zip(expected).enumerate() {
         let index = &mut world.indexes[number];
-        let compared = compare(sink, cut, expected, index)?;
-        let letter = |difference: &&Difference| !witness.is_letter(number, &difference.id());
-        if let Some(difference) = compared.differences.iter().find(letter) {
-            return Err(Failure::new("L7", format!("{} differs without a cause: {difference:?}", sink.name)));
-        }
+        let compared = compare(sink, cut, Younger::LeftOut, expected, index)?;
+        are_letters(&compared, number, sink, witness)?;
         for stage in plan(sink, cut, &compared.differences) {
             match stage {
                 Stage::Write(operations) => drop(index.write(&operations)),
@@ -36,7 +57,7 @@ pub fn finds_and_repairs_dead_letters_only(
                 }
             }
         }
-        let compared = compare(sink, cut, expected, index)?;
+        let compared = compare(sink, cut, Younger::LeftOut, expected, index)?;
         if let Some(difference) = compared.differences.first() {
             return Err(Failure::new("L7", format!("{} differs after its repair: {difference:?}", sink.name)));
         }
@@ -44,8 +65,8 @@ pub fn finds_and_repairs_dead_letters_only(
     Ok(())
 }
 
-fn compare(sink: &Sink, cut: Step, expected: &Documents, index: &Index) -> Result<Compared, Failure> {
-    let mut comparison = Comparison::new(sink, cut, Younger::LeftOut, expected.clone().into_iter().collect());
+fn compare(sink: &Sink, cut: Step, younger: Younger, expected: &Documents, index: &Index) -> Result<Compared, Failure> {
+    let mut comparison = Comparison::new(sink, cut, younger, expected.clone().into_iter().collect());
     for (id, held) in &index.held {
         let Some(source) = &held.source else { continue };
         let source = serde_json::from_slice(source)

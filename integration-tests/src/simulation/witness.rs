@@ -17,6 +17,7 @@ use lockstep_stream::group::Work;
 use lockstep_stream::join::Change;
 use lockstep_stream::recovery::in_history;
 
+use super::reconcile;
 use super::world::{Sent, World};
 
 /// A law that is broken.
@@ -164,10 +165,10 @@ impl Witness {
     }
 
     /// The sinks are held after this step, whatever else is under way: an exact cut. The index is what the definition
-    /// says of the records up to it, and knows no later step.
+    /// says of the records up to it, and knows no later step; and a reconcile finds nothing.
     ///
     /// # Errors
-    /// L1.
+    /// L1 or L7.
     pub fn held(&mut self, pipeline: &Pipeline, step: Step, world: &World) -> Result<(), Failure> {
         for (sink, index) in pipeline.sinks.iter().zip(&world.indexes) {
             if let Some((id, held)) = index.held.iter().find(|(_, held)| held.version > step.version()) {
@@ -178,7 +179,9 @@ impl Witness {
         }
         self.cuts += 1;
         let records: Vec<HistoryRecord> = self.history.values().flatten().cloned().collect();
-        self.compare(pipeline, "L1", &definition(pipeline, &records, step), world)
+        let expected = definition(pipeline, &records, step);
+        self.compare(pipeline, "L1", &expected, world)?;
+        reconcile::finds_dead_letters_only(pipeline, &expected, self, (step, world))
     }
 
     /// Exact cuts at which everything was compared.

@@ -44,11 +44,9 @@ fn a_deleted_version_is_forgotten_when_gc_deletes_has_passed() {
         json!({"settings": {"index": {"gc_deletes": "0s"}}, "mappings": {"properties": {"n": {"type": "long"}}}});
     server.call("PUT", "/i", &body);
     assert_eq!(server.bulk(&[index("a", 5), json!({"n": 1}), delete("a", 9)]), [201, 200]);
-    server.get("/i/_count");
-    // The next commit finds it.
+    // Older than nothing is only what is of an earlier millisecond. The first commit forgets it.
     std::thread::sleep(std::time::Duration::from_millis(2));
-    assert_eq!(server.bulk(&[index("b", 1), json!({"n": 1})]), [201]);
-    assert_eq!(server.get("/i/_count").1["count"], json!(1));
+    assert_eq!(server.get("/i/_count").1["count"], json!(0));
     assert_eq!(server.bulk(&[index("a", 1), json!({"n": 1})]), [201]);
 }
 
