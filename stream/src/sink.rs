@@ -14,7 +14,8 @@ use lockstep_shared::disk;
 use lockstep_shared::document::write_json;
 use lockstep_shared::identity::DocumentId;
 use lockstep_shared::index::carried::Carried;
-use lockstep_shared::index::scan::{self, Found, Reading, scan};
+use lockstep_shared::index::moment::Hit;
+use lockstep_shared::index::scan::scan;
 use lockstep_shared::index::{Client, ClientConfig, IndexError, index_name, writer::Writer};
 use lockstep_shared::plan::{Pipeline, Sink};
 use tokio::sync::mpsc;
@@ -170,12 +171,12 @@ impl Sinks {
         for (number, target) in self.targets.iter().enumerate() {
             let Target::Index { writer, index, .. } = target else { continue };
             tracing::info!("the journal was lost: searching {index} for documents of the steps that were lost with it");
-            let look = |found: Found| {
-                if survey.has(found.version.step()) {
-                    surveyed.push((number, DocumentId(found.id.into())));
+            let look = |hit: &Hit<'_>| {
+                if survey.has(hit.version.step()) {
+                    surveyed.push((number, DocumentId(hit.id.as_ref().into())));
                 }
             };
-            scan(writer.client(), index, scan::Moment::Now, Reading::WithoutSource, look).await?;
+            scan(writer.client(), index, look).await?;
         }
         tracing::info!("{} documents of lost steps are written anew or deleted", surveyed.len());
         Ok(surveyed)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::digest::hash_of_id;
-use lockstep_shared::index::moment::{Moment, Page};
+use lockstep_shared::index::moment::{Moment, Page, Reading};
 use lockstep_shared::index::scan::Found;
 use lockstep_shared::plan::{Pipeline, Sink};
 use rustc_hash::FxHashSet;
@@ -80,7 +80,7 @@ pub async fn found(
 async fn whole(moment: &Arc<Moment>, query: &Json, documents: &mut Vec<Found>) -> Result<(), CompareError> {
     let mut after = None;
     loop {
-        let text = moment.page(query, ASKED, after.as_ref()).await?;
+        let text = moment.page(query, Reading::Whole, ASKED, after.as_ref()).await?;
         let page = Page::read(&text).map_err(|reason| moment.client().refused(reason))?;
         documents.extend(page.hits().iter().map(|hit| hit.found()));
         if page.hits().len() < ASKED {

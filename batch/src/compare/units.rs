@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lockstep_shared::digest::{hash_of_id, of_source};
 use lockstep_shared::index::IndexError;
-use lockstep_shared::index::moment::{Moment, Page, numbered};
+use lockstep_shared::index::moment::{Moment, Page, Reading, numbered};
 use lockstep_shared::plan::{Column, Sink};
 use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
@@ -159,7 +159,7 @@ impl Reader {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let size = self.size.load(Ordering::Relaxed);
-            let text = self.moment.page(query, size, after.as_ref()).await?;
+            let text = self.moment.page(query, Reading::Whole, size, after.as_ref()).await?;
             let bytes = text.len();
             let columns = self.columns.clone();
             let noted = tokio::task::spawn_blocking(move || noted(&text, &columns)).await?;

@@ -25,6 +25,15 @@ pub struct Moment {
     id: Mutex<String>,
 }
 
+/// What is read of each document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// All of it.
+    Whole,
+    /// Everything but the document itself.
+    WithoutSource,
+}
+
 /// One page of a scan.
 #[derive(Deserialize)]
 pub struct Page<'a> {
@@ -124,8 +133,7 @@ impl Moment {
     /// Where the server does not open one.
     pub async fn open(client: &Client, index: &str) -> Result<Self, IndexError> {
         client.refresh(index).await?;
-        let opened = client.json(Method::Post, &format!("/{index}/_pit?keep_alive={KEEP_ALIVE}"), None).await?;
-        Ok(Self::held(client, opened["id"].as_str().unwrap_or_default().to_owned()))
+        Ok(Self::held(client, client.open_point_in_time(index, KEEP_ALIVE).await?))
     }
 
     /// A moment that is open already.
@@ -182,7 +190,13 @@ impl Moment {
     ///
     /// # Errors
     /// Where the server does not give it.
-    pub async fn page(&self, query: &Json, size: usize, after: Option<&Json>) -> Result<Vec<u8>, IndexError> {
+    pub async fn page(
+        &self,
+        query: &Json,
+        reading: Reading,
+        size: usize,
+        after: Option<&Json>,
+    ) -> Result<Vec<u8>, IndexError> {
         let mut question = json!({
             "query": query,
             "size": size,
@@ -190,6 +204,7 @@ impl Moment {
             "track_total_hits": false,
             "version": true,
             "seq_no_primary_term": true,
+            "_source": reading == Reading::Whole,
         });
         if let Some(after) = after {
             question["search_after"] = after.clone();
