@@ -8,13 +8,18 @@ use std::sync::mpsc::sync_channel;
 use lockstep_shared::archive::{Archive, ArchiveError};
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::identity::DocumentId;
-use lockstep_shared::plan::{ColumnRef, Input, JoinKey, JoinKind, Pipeline, Query, Sink, Table};
+use lockstep_shared::plan::{ColumnRef, Input, Join, JoinKey, JoinKind, Pipeline, Query, Sink, Table};
 use lockstep_shared::value::Value;
 use polars::prelude::{
     Column, DataFrame, Engine, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PlRefPath, PlanCallback,
     PolarsError, ScanArgsParquet, SortMultipleOptions, UniqueKeepStrategy, col, lit,
 };
 use rustc_hash::FxBuildHasher;
+
+mod changed;
+
+use changed::Changed;
+pub use changed::{Side, each_changed};
 
 use crate::batch::Batch;
 use crate::expression::polars;
@@ -119,25 +124,39 @@ pub fn each_batch(
     sink: &Sink,
     files: &[Vec<PathBuf>],
     cut: Step,
-    mut take: impl FnMut(&Batch<'_>) -> Result<(), RecomputeError>,
+    take: impl FnMut(&Batch<'_>) -> Result<(), RecomputeError>,
 ) -> Result<(), RecomputeError> {
-    let failed = |source| RecomputeError::Polars { sink: sink.name.clone(), source: Box::new(source) };
+    let frame = joined(pipeline, sink, files, cut, None).map_err(failed(sink))?;
+    in_batches(pipeline, sink, frame, take)
+}
+
+fn failed(sink: &Sink) -> impl Fn(PolarsError) -> RecomputeError + '_ {
+    |source| RecomputeError::Polars { sink: sink.name.clone(), source: Box::new(source) }
+}
+
+/// Computes a joined frame, and gives it out while it is under way.
+fn in_batches<E: From<RecomputeError>>(
+    pipeline: &Pipeline,
+    sink: &Sink,
+    frame: LazyFrame,
+    mut take: impl FnMut(&Batch<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let failed = failed(sink);
     let (send, receive) = sync_channel::<DataFrame>(BATCHES_WAITING);
     let gone = PlanCallback::new(move |frame: DataFrame| Ok(send.send(frame).is_err()));
-    let frame = joined(pipeline, sink, files, cut).map_err(failed)?;
-    let frame = frame.sink_batches(gone, false, NonZeroUsize::new(BATCH_ROWS)).map_err(failed)?;
+    let frame = frame.sink_batches(gone, false, None).map_err(&failed)?;
     std::thread::scope(|scope| {
         let running = scope.spawn(move || frame.collect_with_engine(Engine::Streaming).map(drop));
         let mut taken = Ok(());
         for mut frame in receive {
             frame.rechunk_mut();
-            taken = Batch::new(pipeline, sink, &frame).map_err(failed).and_then(|batch| take(&batch));
+            taken = Batch::new(pipeline, sink, &frame).map_err(|e| failed(e).into()).and_then(|batch| take(&batch));
             if taken.is_err() {
                 break;
             }
         }
         let ran = running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        taken.and_then(|()| ran.map_err(failed))
+        taken.and_then(|()| ran.map_err(|e| failed(e).into()))
     })
 }
 
@@ -150,29 +169,38 @@ fn named(c: ColumnRef) -> String {
     name(c.input, c.column)
 }
 
-fn joined(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>], cut: Step) -> Result<LazyFrame, PolarsError> {
+/// The documents of a sink after step `cut` as a frame; where something `changed`, only those that it may have changed.
+fn joined(
+    pipeline: &Pipeline,
+    sink: &Sink,
+    files: &[Vec<PathBuf>],
+    cut: Step,
+    changed: Option<&Changed>,
+) -> Result<LazyFrame, PolarsError> {
     let query = &sink.query;
     let mut frame: Option<LazyFrame> = None;
     for (number, input) in query.inputs.iter().enumerate() {
         let right = rows(pipeline, input, number, &files[input.table.0], cut)?;
-        frame = Some(match (frame, &input.join) {
+        let with = match (frame, &input.join) {
             (Some(left), Some(join)) => {
-                // Each pair has columns of its own: Polars takes no column twice in one join, and a program may.
-                let keys = |side: &str, key_of: &dyn Fn(&JoinKey) -> (usize, usize)| -> Vec<Expr> {
-                    let pairs = join.on.iter().map(key_of).enumerate();
-                    pairs
-                        .map(|(n, (i, c))| join_key(pipeline, query, i, c).alias(format!("{side}{number}_{n}")))
-                        .collect()
-                };
-                let left = left.with_columns(keys("left", &|key| (key.left.input, key.left.column)));
-                let right = right.with_columns(keys("right", &|key| (number, key.right)));
-                let on =
-                    |side: &str| (0..join.on.len()).map(|n| col(format!("{side}{number}_{n}"))).collect::<Vec<_>>();
+                // What a join compares has columns of its own: Polars takes no column twice in one join, and a program may.
+                // Left ones stand where the type asks for it or they stand twice, since every column that a joined row
+                // carries costs time; right ones are gone after the join.
+                let lefts = left_keys(pipeline, query, number, join);
+                let left = left.with_columns(lefts.iter().filter_map(|key| key.made.clone()).collect::<Vec<_>>());
+                let left_on = lefts.iter().map(|key| col(key.name.as_str())).collect::<Vec<_>>();
+                let right = right.with_columns(right_keys(pipeline, query, number, join));
+                let right_on = (0..join.on.len()).map(|n| col(format!("right{number}_{n}"))).collect::<Vec<_>>();
                 let how = if join.kind == JoinKind::Left { JoinType::Left } else { JoinType::Inner };
-                let args = JoinArgs { coalesce: JoinCoalesce::KeepColumns, nulls_equal: false, ..JoinArgs::new(how) };
-                left.join(right, on("left"), on("right"), args)
+                let coalesce = JoinCoalesce::CoalesceColumns;
+                let args = JoinArgs { coalesce, nulls_equal: false, ..JoinArgs::new(how) };
+                left.join(right, left_on, right_on, args)
             }
             _ => right,
+        };
+        frame = Some(match changed {
+            Some(changed) => changed.narrow(pipeline, query, number, with),
+            None => with,
         });
     }
     let mut frame = frame.unwrap_or_else(|| DataFrame::empty().lazy());
@@ -185,6 +213,33 @@ fn joined(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>], cut: Step) -
         key.chain([col(format!("i{input}_partition")), col(format!("i{input}_offset"))]).collect::<Vec<_>>()
     });
     Ok(frame.select(projected.chain(identities).collect::<Vec<_>>()))
+}
+
+/// A column that a join compares.
+struct LeftKey {
+    name: String,
+    /// How it is made, where it is not a column of the joined frame itself.
+    made: Option<Expr>,
+}
+
+/// The left columns of an input's join.
+fn left_keys(pipeline: &Pipeline, query: &Query, number: usize, join: &Join) -> Vec<LeftKey> {
+    let keys = join.on.iter().enumerate().map(|(n, JoinKey { left, .. })| {
+        let is_cast = pipeline.tables[query.inputs[left.input].table.0].columns[left.column].data_type.is_integer();
+        if !is_cast && join.on[..n].iter().all(|other| other.left != *left) {
+            return LeftKey { name: named(*left), made: None };
+        }
+        let name = format!("left{number}_{n}");
+        let made = join_key(pipeline, query, left.input, left.column).alias(name.as_str());
+        LeftKey { name, made: Some(made) }
+    });
+    keys.collect()
+}
+
+/// The join keys of an input's rows, named for the joined frame.
+fn right_keys(pipeline: &Pipeline, query: &Query, number: usize, join: &Join) -> Vec<Expr> {
+    let keys = join.on.iter().enumerate();
+    keys.map(|(n, key)| join_key(pipeline, query, number, key.right).alias(format!("right{number}_{n}"))).collect()
 }
 
 /// A column as a join compares it: two integers of different widths as BIGINT.
@@ -203,36 +258,48 @@ fn rows(
     cut: Step,
 ) -> Result<LazyFrame, PolarsError> {
     let table = &pipeline.tables[input.table.0];
-    let frame = standing(table, files, cut)?;
-    let typed = table.columns.iter().enumerate().map(|(c, column)| {
-        let expression = col(column.name.as_str());
-        let expression = if column.data_type.is_timestamp() {
-            // The archive's instants name their zone; here all are UTC and none does.
-            expression.cast(polars::prelude::DataType::Int64).cast(polars_type(column.data_type))
-        } else {
-            expression
-        };
-        expression.alias(name(number, c))
-    });
-    let place =
-        [col("_partition").alias(format!("i{number}_partition")), col("_offset").alias(format!("i{number}_offset"))];
-    let mut frame = frame.select(typed.chain(place).collect::<Vec<_>>());
+    let mut frame = typed(table, standing(table, files, cut)?, number);
     if let Some(filter) = &input.filter {
         frame = frame.filter(polars(filter, &named));
     }
     Ok(frame)
 }
 
+/// Archived records with their columns typed as values are, named for the join, and their place and step.
+fn typed(table: &Table, records: LazyFrame, number: usize) -> LazyFrame {
+    let columns = table.columns.iter().enumerate().map(|(c, column)| typed_column(column).alias(name(number, c)));
+    let own = ["partition", "offset", "step"].map(|own| col(format!("_{own}")).alias(format!("i{number}_{own}")));
+    records.select(columns.chain(own).collect::<Vec<_>>())
+}
+
+fn typed_column(column: &lockstep_shared::plan::Column) -> Expr {
+    let expression = col(column.name.as_str());
+    if column.data_type.is_timestamp() {
+        // The archive's instants name their zone; here all are UTC and none does.
+        return expression.cast(polars::prelude::DataType::Int64).cast(polars_type(column.data_type));
+    }
+    expression
+}
+
 /// The records of a table whose rows stand after the cut: those that could be read, and where the table has a key the last
 /// of each key that is no delete.
 pub(crate) fn standing(table: &Table, files: &[PathBuf], cut: Step) -> Result<LazyFrame, PolarsError> {
-    let step = i64::try_from(cut.0).unwrap_or(i64::MAX);
-    let frame = archived(table, files)?.filter(col("_step").lt_eq(lit(step)).and(col("_error").is_null()));
+    Ok(standing_of(table, archived(table, files)?, cut))
+}
+
+/// The same, of these records of the table.
+fn standing_of(table: &Table, records: LazyFrame, cut: Step) -> LazyFrame {
+    let frame = records.filter(col("_step").lt_eq(lit(step_number(cut))).and(col("_error").is_null()));
     if !table.is_keyed() {
-        return Ok(frame);
+        return frame;
     }
     let key: Vec<&str> = table.key.iter().map(|c| table.columns[*c].name.as_str()).collect();
-    Ok(last_of(frame, &key).filter(col("_value").is_not_null()))
+    last_of(frame, &key).filter(col("_value").is_not_null())
+}
+
+/// A step as archives have it.
+fn step_number(step: Step) -> i64 {
+    i64::try_from(step.0).unwrap_or(i64::MAX)
 }
 
 /// The last record of each key.

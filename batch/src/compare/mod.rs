@@ -3,21 +3,23 @@
 //! Of each document on either side a note of a few bytes is made (`record`): what should be while it is recomputed, what is
 //! there while it is scanned (`units`). Notes go to files, are paired part by part (`pair`), and what is not equal is
 //! looked at again in full (`look`). Notes only say where to look: what differs is judged by the documents themselves.
-//! A pass that was killed goes on where it stood (`pass`). A quick comparison (`quick`) first asks the server for sums of
-//! what documents carry, and reads only where they differ.
+//! A pass that was killed goes on where it stood (`pass`). A quick comparison (`quick`) asks the server for sums of what
+//! documents carry, holds them against those of notes that are kept and brought up to date (`baseline`), and reads only
+//! where they differ.
 
 mod record;
 mod pass;
 mod units;
 mod quick;
+mod baseline;
 mod pair;
 mod look;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lockstep_shared::coordinates::Step;
-use lockstep_shared::digest::{hash_of_id, of_values};
+use lockstep_shared::digest::hash_of_id;
 use lockstep_shared::identity::DocumentId;
 use lockstep_shared::index::carried::Carried;
 use lockstep_shared::index::moment::Moment;
@@ -28,9 +30,10 @@ use rustc_hash::FxHashSet;
 use crate::diff::{Compared, Comparison, Difference, How, Younger};
 use crate::progress::Progress;
 use crate::recompute::{self, RecomputeError, each_batch};
+use baseline::Baseline;
 use pair::Paired;
 use pass::Pass;
-use record::{IsFile, Should, ShouldFile, read_should};
+use record::{Is, IsFile, Should, ShouldFile, read_should};
 use units::Extent;
 
 /// Bytes that one note takes while notes are paired: itself, and what a growing list wastes.
@@ -63,7 +66,7 @@ pub enum Mode {
 
 /// What became of the wish to be quick.
 enum Quick {
-    Looked(quick::Looked),
+    Compared(Compared),
     /// All is read, and this says why.
     Instead(How),
 }
@@ -142,6 +145,13 @@ impl Subject<'_> {
     }
 
     async fn in_moment(&self, moment: &Arc<Moment>, pass: &Pass) -> Result<Compared, CompareError> {
+        let how = match self.mode {
+            Mode::Full => How::full("every field of every document".into()),
+            Mode::Quick => match self.quickly(moment).await? {
+                Quick::Compared(compared) => return Ok(compared),
+                Quick::Instead(how) => how,
+            },
+        };
         let before = pass.state();
         if before.is_none() {
             pass.begin()?;
@@ -156,49 +166,45 @@ impl Subject<'_> {
         let files = recompute::files(self.pipeline, &self.archive).await?;
         let expected = match expected {
             Some(expected) => expected,
-            None => self.note_expected(&files, pass.should_path()).await?,
+            None => {
+                let (pipeline, sink, files, cut) = (self.pipeline.clone(), self.sink.clone(), files.clone(), self.cut);
+                let path = pass.should_path();
+                tokio::task::spawn_blocking(move || note_expected(&pipeline, &sink, &files, cut, &path)).await??
+            }
         };
         pass.note(self.cut, moment.id(), Some(expected), extent.width)?;
-        let how = match self.quick_look(moment, pass, (expected, extent.documents)).await? {
-            Quick::Looked(looked) => {
-                return self.quickly(moment, pass, &files, (expected, extent.documents, looked)).await;
-            }
-            Quick::Instead(how) => how,
-        };
         let progress = Progress::begin(&format!("comparing {}", self.index), extent.documents);
         let read = units::read(moment, self.sink, &extent, &mut file, &progress).await?;
         drop(progress);
         let paired = self.pair(expected + extent.documents, pass.should_path(), file).await?;
         let mut compared = self.look(moment, &files, paired).await?;
         (compared.found, compared.read, compared.how) = (extent.documents, read, how);
+        // Whoever may only read the archive's folder computes them again.
+        if let Err(error) = Baseline::keep(&self.archive, self.pipeline, self.sink, self.cut, &pass.should_path()) {
+            tracing::debug!("the notes of what should be are not kept: {error}");
+        }
         pass.end()?;
         Ok(compared)
     }
 
-    /// What carried digests say, where that was asked for and can be.
-    async fn quick_look(
-        &self,
-        moment: &Arc<Moment>,
-        pass: &Pass,
-        (expected, found): (u64, u64),
-    ) -> Result<Quick, CompareError> {
-        if self.mode == Mode::Full {
-            return Ok(Quick::Instead(How::full("every field of every document".into())));
-        }
+    /// The sink's index, read only where carried digests do not say that it is as it should be.
+    async fn quickly(&self, moment: &Arc<Moment>) -> Result<Quick, CompareError> {
         let instead = |reason: String| {
             let what = format!("every field of every document: no quick comparison, since {reason}");
             Ok(Quick::Instead(How::full(what)))
         };
-        let documents = expected.max(found);
-        if documents > quick::MOST_DOCUMENTS {
-            return instead(format!("sums are exact up to {} documents only", quick::MOST_DOCUMENTS));
-        }
         if let Carried::Nothing(reason) = moment.client().carried(self.index).await? {
             return instead(reason);
         }
-        let looked = quick::look(moment, documents, &pass.should_path()).await?;
+        let files = recompute::files(self.pipeline, &self.archive).await?;
+        let baseline = self.baseline(&files).await?;
+        let looked = quick::look(moment, baseline.sums()).await?;
+        let (expected, found) = (looked.expected.documents(), looked.documents);
+        if expected.max(found) > quick::MOST_DOCUMENTS {
+            return instead(format!("sums are exact up to {} documents only", quick::MOST_DOCUMENTS));
+        }
         let (differing, buckets) = (looked.differing.len() as u64, looked.expected.count() as u64);
-        let read = documents * differing / buckets + looked.without;
+        let read = expected.max(found) * differing / buckets + looked.without;
         if read * 2 * PAIRED_BYTES > self.memory_bytes {
             return instead(format!(
                 "{differing} of {buckets} buckets differ and {} documents carry no digest, which is more than is noted at \
@@ -206,63 +212,60 @@ impl Subject<'_> {
                 looked.without
             ));
         }
-        Ok(Quick::Looked(looked))
+        let mut paired = Paired::default();
+        let Some((should, is)) = self.of_differing(moment, &baseline, &looked).await? else {
+            baseline.forget()?;
+            return instead("the notes of an earlier comparison are damaged; they are removed".into());
+        };
+        let (read, unread) = (is.len() as u64, expected - should.len() as u64);
+        paired.add(should, is, self.cut, self.younger);
+        let mut compared = self.look(moment, &files, paired).await?;
+        compared.equal += unread;
+        (compared.found, compared.read) = (found, read);
+        let what = format!(
+            "counts and sums of carried digests in {buckets} buckets: {differing} differ, and {} documents carry none; those \
+             were read",
+            looked.without
+        );
+        compared.how = How { mode: "quick", what };
+        Ok(Quick::Compared(compared))
     }
 
-    /// The sink's index, read only where carried digests do not say that it is as it should be.
-    async fn quickly(
+    /// Notes of what should be and of what is there, in the buckets that differ; `None` where the first are damaged.
+    async fn of_differing(
         &self,
         moment: &Arc<Moment>,
-        pass: &Pass,
-        files: &[Vec<PathBuf>],
-        (expected, documents, looked): (u64, u64, quick::Looked),
-    ) -> Result<Compared, CompareError> {
-        let differing: FxHashSet<usize> = looked.differing.iter().copied().collect();
-        let (mut is, progress) = (Vec::new(), Progress::begin(&format!("reading {}", self.index), 0));
-        if !differing.is_empty() || looked.without > 0 {
-            for query in looked.expected.queries(&looked.differing) {
-                is.append(&mut units::note(moment, self.sink, &query, &progress).await?);
-            }
+        baseline: &Arc<Baseline>,
+        looked: &quick::Looked,
+    ) -> Result<Option<(Vec<Should>, Vec<Is>)>, CompareError> {
+        if looked.differing.is_empty() && looked.without == 0 {
+            return Ok(Some((Vec::new(), Vec::new())));
         }
-        drop(progress);
-        let should = read_should(&pass.should_path(), |should| {
-            differing.contains(&looked.expected.bucket(should.digest.carried()))
-        })?;
-        let (read, unread) = (is.len() as u64, expected - should.len() as u64);
-        let mut paired = Paired::default();
-        paired.add(should, is, self.cut, self.younger);
-        let mut compared = self.look(moment, files, paired).await?;
-        compared.equal += unread;
-        (compared.found, compared.read) = (documents, read);
-        compared.how = How {
-            mode: "quick",
-            what: format!(
-                "counts and sums of carried digests in {} buckets: {} differ, and {} documents carry none; those were read",
-                looked.expected.count(),
-                differing.len(),
-                looked.without
-            ),
-        };
-        pass.end()?;
-        Ok(compared)
+        let (baseline, like) = (baseline.clone(), looked.expected.clone());
+        let differing: FxHashSet<usize> = looked.differing.iter().copied().collect();
+        let noted = tokio::task::spawn_blocking(move || baseline.notes(&like, |bucket| differing.contains(&bucket)));
+        let (mut is, progress) = (Vec::new(), Progress::begin(&format!("reading {}", self.index), 0));
+        for query in looked.expected.queries(&looked.differing) {
+            is.append(&mut units::note(moment, self.sink, &query, &progress).await?);
+        }
+        Ok(noted.await??.map(|should| (should, is)))
     }
 
-    async fn note_expected(&self, files: &[Vec<PathBuf>], path: PathBuf) -> Result<u64, CompareError> {
-        let (pipeline, sink, files, cut) = (self.pipeline.clone(), self.sink.clone(), files.to_vec(), self.cut);
-        let noting = move || {
-            let progress = Progress::begin(&format!("recomputing {}", sink.name), 0);
-            let (mut out, mut id) = (ShouldFile::create(&path)?, String::new());
-            each_batch(&pipeline, &sink, &files, cut, |batch| {
-                progress.advance(batch.rows() as u64);
-                (0..batch.rows()).try_for_each(|row| {
-                    id.clear();
-                    batch.write_id(row, &mut id);
-                    out.add(Should { place: hash_of_id(&id), digest: of_values(&id, batch.scalars(row)) })
-                })
-            })?;
-            out.finish()
+    /// Notes of what should be after the cut: those of an earlier comparison brought up to it, or new ones.
+    async fn baseline(&self, files: &[Vec<PathBuf>]) -> Result<Arc<Baseline>, CompareError> {
+        let (pipeline, sink, cut, archive) = (self.pipeline.clone(), self.sink.clone(), self.cut, self.archive.clone());
+        let (files, most) = (files.to_vec(), self.memory_bytes / PAIRED_BYTES);
+        let made = move || {
+            if let Some(mut kept) = Baseline::kept(&archive, &pipeline, &sink)
+                && kept.advance(&pipeline, &sink, &files, cut, most)?.is_some()
+            {
+                return Ok(Arc::new(kept));
+            }
+            let notes = Baseline::begin(&archive, &pipeline, &sink)?;
+            note_expected(&pipeline, &sink, &files, cut, &notes)?;
+            Ok::<_, RecomputeError>(Arc::new(Baseline::keep(&archive, &pipeline, &sink, cut, &notes)?))
         };
-        Ok(tokio::task::spawn_blocking(noting).await??)
+        Ok(tokio::task::spawn_blocking(made).await??)
     }
 
     /// Pairs notes, in as many parts as memory asks for.
@@ -308,6 +311,23 @@ impl Subject<'_> {
     }
 }
 
+/// Notes every document that should be after a step; how many they are.
+fn note_expected(
+    pipeline: &Pipeline,
+    sink: &Sink,
+    files: &[Vec<PathBuf>],
+    cut: Step,
+    path: &Path,
+) -> Result<u64, RecomputeError> {
+    let progress = Progress::begin(&format!("recomputing {}", sink.name), 0);
+    let (mut out, mut id) = (ShouldFile::create(path)?, String::new());
+    each_batch(pipeline, sink, files, cut, |batch| {
+        progress.advance(batch.rows() as u64);
+        (0..batch.rows()).try_for_each(|row| out.add(Should::of(batch, row, &mut id)))
+    })?;
+    out.finish()
+}
+
 /// Which of these documents should be there after a step.
 ///
 /// # Errors
@@ -315,7 +335,7 @@ impl Subject<'_> {
 pub async fn standing(
     pipeline: &Pipeline,
     sink: &Sink,
-    archive: &std::path::Path,
+    archive: &Path,
     step: Step,
     ids: impl Iterator<Item = DocumentId>,
 ) -> Result<recompute::Documents, CompareError> {

@@ -32,6 +32,14 @@ pub struct State {
     pub width: u64,
 }
 
+/// The folder `wanted`, made where it is not there; where it cannot be, one for temporary files.
+pub(super) fn folder(wanted: &Path, kind: &str, program: u64) -> PathBuf {
+    match std::fs::create_dir_all(wanted) {
+        Ok(()) => wanted.to_owned(),
+        Err(_) => std::env::temp_dir().join(format!("lockstep-{kind}-{program:016x}")),
+    }
+}
+
 /// The folder of a pass.
 #[derive(Clone, Debug)]
 pub struct Pass {
@@ -51,11 +59,7 @@ impl Pass {
             pipeline.text, sink.columns, sink.name
         );
         let program = hash_of_bytes(program.as_bytes());
-        let folder = archive.join(FOLDER).join(&sink.name);
-        match std::fs::create_dir_all(&folder) {
-            Ok(()) => Self { folder, program },
-            Err(_) => Self { folder: std::env::temp_dir().join(format!("lockstep-{FOLDER}-{program:016x}")), program },
-        }
+        Self { folder: folder(&archive.join(FOLDER).join(&sink.name), FOLDER, program), program }
     }
 
     /// Where it stood when it ended; `None` where there is nothing to take up.

@@ -5,17 +5,15 @@
 //! stored text the disk changed. It sees no version. And two changes that leave count and sum of a bucket as they were
 //! stay unseen, with a chance of 2^-40. The full comparison sees all of that.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use lockstep_shared::digest::CARRIED_BITS;
+use lockstep_shared::digest::{CARRIED_BITS, Digest};
 use lockstep_shared::index::IndexError;
 use lockstep_shared::index::carried::FIELD;
 use lockstep_shared::index::moment::Moment;
 use serde_json::{Value as Json, json};
 
 use super::CompareError;
-use super::record::{Should, each_should};
 
 /// Documents of a bucket, about: what one changed document makes the comparison read, twice.
 const BUCKET_DOCUMENTS: u64 = 256;
@@ -23,23 +21,46 @@ const BUCKET_DOCUMENTS: u64 = 256;
 const MOST_BUCKETS: u32 = 16;
 /// Documents up to which sums are exact: 8,192 numbers of 40 bits in a bucket fit a double.
 pub const MOST_DOCUMENTS: u64 = 1 << (MOST_BUCKETS + 12);
+/// Whole numbers below this are exact in a double.
+const EXACT: f64 = 9_007_199_254_740_992.0;
 /// Ranges of one question.
 const RANGES: usize = 512;
 
-/// Count and sum of the digests of each bucket.
+/// Count and sum of the carried digests of each bucket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Buckets {
     /// Bits of a digest within a bucket.
     bits: u32,
-    buckets: Vec<(u64, f64)>,
+    buckets: Vec<(u64, u64)>,
 }
 
 impl Buckets {
-    /// Empty ones, as many as fit so many documents.
+    /// Empty ones, as many as there can be.
     #[must_use]
-    pub fn fitting(documents: u64) -> Self {
-        let wanted = (documents / BUCKET_DOCUMENTS).max(1).next_power_of_two().trailing_zeros().min(MOST_BUCKETS);
-        Self { bits: CARRIED_BITS - wanted, buckets: vec![(0, 0.0); 1 << wanted] }
+    pub fn finest() -> Self {
+        Self::parted(MOST_BUCKETS)
+    }
+
+    fn parted(parts: u32) -> Self {
+        Self { bits: CARRIED_BITS - parts, buckets: vec![(0, 0); 1 << parts] }
+    }
+
+    /// The finest ones, with these counts and sums; `None` where they are not so many.
+    #[must_use]
+    pub fn of(buckets: Vec<(u64, u64)>) -> Option<Self> {
+        (buckets.len() == 1 << MOST_BUCKETS).then_some(Self { bits: CARRIED_BITS - MOST_BUCKETS, buckets })
+    }
+
+    /// The same documents in as many buckets as fit their number.
+    #[must_use]
+    pub fn fitting(&self) -> Self {
+        let wanted = (self.documents() / BUCKET_DOCUMENTS).max(1).next_power_of_two().trailing_zeros();
+        let mut fitting = Self::parted(wanted.min(CARRIED_BITS - self.bits));
+        let finer = self.count() / fitting.count();
+        for (to, some) in fitting.buckets.iter_mut().zip(self.buckets.chunks(finer)) {
+            *to = some.iter().fold((0, 0), |(c, s): (u64, u64), (count, sum)| (c + count, s.wrapping_add(*sum)));
+        }
+        fitting
     }
 
     /// How many there are.
@@ -48,30 +69,55 @@ impl Buckets {
         self.buckets.len()
     }
 
+    /// Documents in all.
+    #[must_use]
+    pub fn documents(&self) -> u64 {
+        self.each().map(|(count, _)| count).sum()
+    }
+
+    /// Count and sum of each.
+    pub fn each(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.buckets.iter().copied()
+    }
+
+    /// Count and sum of one.
+    #[must_use]
+    pub fn at(&self, bucket: usize) -> (u64, u64) {
+        self.buckets[bucket]
+    }
+
+    /// As many, and empty.
+    #[must_use]
+    pub fn empty(&self) -> Self {
+        Self { bits: self.bits, buckets: vec![(0, 0); self.count()] }
+    }
+
     /// The bucket of a digest.
     #[must_use]
     pub fn bucket(&self, carried: u64) -> usize {
         usize::try_from(carried >> self.bits).unwrap_or(usize::MAX)
     }
 
-    /// What should be, from its notes.
-    ///
-    /// # Errors
-    /// Those of the disk.
-    pub fn expected(mut self, path: &Path) -> Result<Self, CompareError> {
-        each_should(path, |Should { digest, .. }| {
-            let bucket = self.bucket(digest.carried());
-            self.buckets[bucket].0 += 1;
-            self.buckets[bucket].1 += digest.carried() as f64;
-        })?;
-        Ok(self)
+    /// A document comes.
+    pub fn add(&mut self, digest: Digest) {
+        let bucket = self.bucket(digest.carried());
+        let (count, sum) = &mut self.buckets[bucket];
+        (*count, *sum) = (count.wrapping_add(1), sum.wrapping_add(digest.carried()));
+    }
+
+    /// A document goes.
+    pub fn remove(&mut self, digest: Digest) {
+        let bucket = self.bucket(digest.carried());
+        let (count, sum) = &mut self.buckets[bucket];
+        (*count, *sum) = (count.wrapping_sub(1), sum.wrapping_sub(digest.carried()));
     }
 
     /// What is there, in buckets like these.
     ///
     /// # Errors
     /// Where the server does not say, or says something else.
-    pub async fn found(mut self, moment: &Moment) -> Result<Self, IndexError> {
+    pub async fn found(&self, moment: &Moment) -> Result<Self, IndexError> {
+        let mut found = self.empty();
         let question = json!({"size": 0, "track_total_hits": false, "aggs": {"buckets": {
             "histogram": {"field": FIELD, "interval": 1_u64 << self.bits, "min_doc_count": 1},
             "aggs": {"sum": {"sum": {"field": FIELD}}},
@@ -82,10 +128,12 @@ impl Buckets {
             let (key, count, sum) =
                 (bucket["key"].as_f64(), bucket["doc_count"].as_u64(), bucket["sum"]["value"].as_f64());
             let (Some(key), Some(count), Some(sum)) = (key, count, sum) else { return Err(wrong(bucket)) };
-            let number = if key >= 0.0 { self.bucket(key as u64) } else { usize::MAX };
-            *self.buckets.get_mut(number).ok_or_else(|| wrong(bucket))? = (count, sum);
+            let number = if key >= 0.0 { found.bucket(key as u64) } else { usize::MAX };
+            // A number that is not whole, or is too large to be exact, is no sum of digests, and no other is equal to it.
+            let sum = if sum.fract() == 0.0 && (0.0..EXACT).contains(&sum) { sum as u64 } else { u64::MAX };
+            *found.buckets.get_mut(number).ok_or_else(|| wrong(bucket))? = (count, sum);
         }
-        Ok(self)
+        Ok(found)
     }
 
     /// The buckets that are not the same.
@@ -128,47 +176,47 @@ pub struct Looked {
     pub expected: Buckets,
     /// Those that differ.
     pub differing: Vec<usize>,
-    /// Documents that carry no digest.
+    /// Documents that the index holds.
+    pub documents: u64,
+    /// Those of them that carry no digest.
     pub without: u64,
 }
 
 /// Compares what is carried with what should be.
 ///
 /// # Errors
-/// Where server or disk do not give it.
-pub async fn look(moment: &Arc<Moment>, documents: u64, should: &Path) -> Result<Looked, CompareError> {
-    let path = should.to_owned();
-    let noted = tokio::task::spawn_blocking(move || Buckets::fitting(documents).expected(&path));
-    let found = Buckets::fitting(documents).found(moment).await?;
+/// Where the server does not give it.
+pub async fn look(moment: &Arc<Moment>, sums: &Buckets) -> Result<Looked, CompareError> {
+    let expected = sums.fitting();
+    let found = expected.found(moment).await?;
     let without = moment.count(&without()).await?;
-    let expected = noted.await??;
     let differing = expected.differing(&found);
-    Ok(Looked { expected, differing, without })
+    Ok(Looked { documents: found.documents() + without, expected, differing, without })
 }
 
 #[cfg(test)]
 mod tests {
-    use lockstep_shared::digest::Digest;
-
-    use super::super::record::ShouldFile;
     use super::*;
+
+    fn noted(digests: &[u128]) -> Buckets {
+        let mut all = Buckets::finest();
+        digests.iter().for_each(|digest| all.add(Digest(*digest)));
+        // Four are enough to see.
+        let mut few = Buckets::parted(2);
+        for digest in digests {
+            few.add(Digest(*digest));
+        }
+        assert_eq!(all.documents(), few.documents());
+        few
+    }
 
     #[test]
     fn buckets_part_all_digests_and_a_change_shows_in_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let noted = |name: &str, digests: &[u128]| {
-            let mut file = ShouldFile::create(&folder.path().join(name)).unwrap();
-            for digest in digests {
-                file.add(Should { place: 0, digest: Digest(*digest) }).unwrap();
-            }
-            file.finish().unwrap();
-            Buckets::fitting(1_000).expected(&folder.path().join(name)).unwrap()
-        };
-        let one = noted("one", &[0, u128::MAX, 1 << 126, 7 << 120]);
+        let one = noted(&[0, u128::MAX, 1 << 126, 7 << 120]);
         assert_eq!(one.count(), 4);
-        assert_eq!(one.differing(&noted("same", &[7 << 120, 1 << 126, 0, u128::MAX])), Vec::<usize>::new());
-        assert_eq!(one.differing(&noted("changed", &[0, u128::MAX, 1 << 126, 8 << 120])), [0]);
-        assert_eq!(one.differing(&noted("moved", &[0, u128::MAX, 1 << 127, 7 << 120])), [1, 2]);
+        assert_eq!(one.differing(&noted(&[7 << 120, 1 << 126, 0, u128::MAX])), Vec::<usize>::new());
+        assert_eq!(one.differing(&noted(&[0, u128::MAX, 1 << 126, 8 << 120])), [0]);
+        assert_eq!(one.differing(&noted(&[0, u128::MAX, 1 << 127, 7 << 120])), [1, 2]);
         let queries = one.queries(&[0, 1, 3]);
         let at = |n: u64| n << (CARRIED_BITS - 2);
         let range = |from, to| json!({"range": {FIELD: {"gte": at(from), "lt": at(to)}}});
@@ -177,8 +225,22 @@ mod tests {
     }
 
     #[test]
+    fn fewer_buckets_hold_the_same_and_what_came_and_went_leaves_nothing() {
+        let digests: Vec<Digest> = (0..1_500_u128).map(|n| Digest(n * 7_919 << 104)).collect();
+        let mut all = Buckets::finest();
+        digests.iter().for_each(|digest| all.add(*digest));
+        let few = all.fitting();
+        assert_eq!((few.count(), few.documents()), (8, 1_500));
+        let mut direct = few.empty();
+        digests.iter().for_each(|digest| direct.add(*digest));
+        assert_eq!(few, direct);
+        digests.iter().for_each(|digest| all.remove(*digest));
+        assert_eq!(all, Buckets::finest());
+    }
+
+    #[test]
     fn sums_are_exact_for_as_many_documents_as_are_said() {
-        let most = Buckets::fitting(u64::MAX);
-        assert!(MOST_DOCUMENTS / most.count() as u64 * ((1 << CARRIED_BITS) - 1) < 1 << 53);
+        let of_bucket = MOST_DOCUMENTS / Buckets::finest().count() as u64;
+        assert!(((of_bucket * ((1 << CARRIED_BITS) - 1)) as f64) < EXACT);
     }
 }

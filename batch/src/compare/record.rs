@@ -6,19 +6,20 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use lockstep_shared::coordinates::Version;
-use lockstep_shared::digest::Digest;
+use lockstep_shared::digest::{Digest, hash_of_id, of_values};
 
+use crate::batch::Batch;
 use crate::recompute::RecomputeError;
 
 /// Bytes of a note of a document that should be.
-const SHOULD_BYTES: usize = 24;
+pub const SHOULD_BYTES: usize = 24;
 /// Bytes of a note of a document that is there.
 const IS_BYTES: usize = 40;
 /// Bytes before the notes of a unit: its number, how many, and a sum over them.
 const HEAD_BYTES: usize = 24;
 
 /// A document that should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Should {
     /// The hash of its id.
     pub place: u64,
@@ -40,14 +41,23 @@ pub struct Is {
 }
 
 impl Should {
-    fn bytes(self) -> [u8; SHOULD_BYTES] {
+    /// The note of a recomputed document; `id` is room for its id.
+    pub fn of(batch: &Batch<'_>, row: usize, id: &mut String) -> Self {
+        id.clear();
+        batch.write_id(row, id);
+        Self { place: hash_of_id(id), digest: of_values(id, batch.scalars(row)) }
+    }
+
+    /// As files have it.
+    pub fn bytes(self) -> [u8; SHOULD_BYTES] {
         let mut bytes = [0; SHOULD_BYTES];
         bytes[..8].copy_from_slice(&self.place.to_le_bytes());
         bytes[8..].copy_from_slice(&self.digest.0.to_le_bytes());
         bytes
     }
 
-    fn read(bytes: &[u8; SHOULD_BYTES]) -> Self {
+    /// See [`Self::bytes`].
+    pub fn read(bytes: &[u8; SHOULD_BYTES]) -> Self {
         Self { place: number(bytes, 0), digest: digest(bytes, 8) }
     }
 }

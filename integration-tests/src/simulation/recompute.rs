@@ -1,8 +1,12 @@
 //! The third judge, for a sample of the runs: the archive is written as Delta tables, and Polars recomputes every sink.
 
-use lockstep_batch::recompute;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use lockstep_batch::recompute::{self, RecomputeError, Side};
 use lockstep_shared::archive::{Archive, ArchiveError};
 use lockstep_shared::coordinates::Step;
+use lockstep_shared::plan::Sink;
 
 use super::Ended;
 use super::witness::{Documents, Failure};
@@ -25,8 +29,49 @@ pub fn agrees(ended: &Ended) -> Result<(), Failure> {
         if found != *expected {
             return Err(broken(format!("{}: Polars gives {found:?}, the definition {expected:?}", sink.name)));
         }
+        changes_lead_there(ended, sink, &files, &found).map_err(broken)?;
     }
     Ok(())
+}
+
+/// From the documents of any earlier step, those that changed lead to those at the end.
+fn changes_lead_there(ended: &Ended, sink: &Sink, files: &[Vec<PathBuf>], last: &Documents) -> Result<(), String> {
+    let records = ended.world.archive.iter().flat_map(|stored| &stored.records);
+    let steps: BTreeSet<Step> = records.map(|record| record.step).collect();
+    let to = Step(i64::MAX.unsigned_abs());
+    for from in [0, 1].into_iter().filter_map(|n| steps.iter().rev().nth(n + n * steps.len() / 2)) {
+        let before = recompute::documents(&ended.pipeline, sink, files, *from).map_err(|e| e.to_string())?;
+        let mut documents: Documents = before.clone().into_iter().collect();
+        let changed = recompute::each_changed(&ended.pipeline, sink, files, (*from, to), |side, batch| {
+            for row in 0..batch.rows() {
+                let (id, values) = (batch.id(row), batch.values(row));
+                let was = match side {
+                    Side::Before => documents.remove(&id),
+                    Side::After => documents.insert(id.clone(), values.clone()),
+                };
+                if was != (side == Side::Before).then_some(values) {
+                    return Err(Wrong(format!("{} changed after step {}, which had {was:?}", id, from.0)));
+                }
+            }
+            Ok(())
+        });
+        changed.map_err(|Wrong(error)| error)?;
+        if documents != *last {
+            return Err(format!(
+                "{}: from {before:?} of step {} changes lead to {documents:?}, not {last:?}",
+                sink.name, from.0
+            ));
+        }
+    }
+    Ok(())
+}
+
+struct Wrong(String);
+
+impl From<RecomputeError> for Wrong {
+    fn from(error: RecomputeError) -> Self {
+        Self(error.to_string())
+    }
 }
 
 async fn write(ended: &Ended, folder: &std::path::Path) -> Result<(), ArchiveError> {

@@ -1,0 +1,199 @@
+//! The documents that may have become others between two steps, as they were and as they are: what brings notes of an
+//! earlier step up to a later one without computing everything again.
+//!
+//! A row has changed where a record of its identity came in between. A document may have where its leftmost row has, or
+//! where a row that has changed carries, before or after, the join key that the document looks for. All others are made of
+//! the same rows at both steps: for each key that none of the changed rows carries, an input gives the same rows.
+
+use std::path::PathBuf;
+
+use lockstep_shared::coordinates::Step;
+use lockstep_shared::plan::{Join, Pipeline, Query, Sink, Table};
+use polars::prelude::{
+    DataFrame, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PolarsError, UniqueKeepStrategy, col, lit,
+};
+
+use super::{
+    RecomputeError, archived, failed, in_batches, join_key, joined, right_keys, standing_of, step_number, typed,
+};
+use crate::batch::Batch;
+
+/// The column that says of a row that its document may have changed.
+const CHANGED: &str = "changed";
+
+/// At which of the two steps a document stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// After the earlier step.
+    Before,
+    /// After the later one.
+    After,
+}
+
+/// Gives the documents of a sink that may have changed after step `from` and up to step `to` to `take`: first those of
+/// `from`, then those of `to`. A document that is the same at both is given for both, or for none.
+///
+/// # Errors
+/// Where a file cannot be read, and those of `take`, after which it gives no more.
+pub fn each_changed<E: From<RecomputeError>>(
+    pipeline: &Pipeline,
+    sink: &Sink,
+    files: &[Vec<PathBuf>],
+    (from, to): (Step, Step),
+    mut take: impl FnMut(Side, &Batch<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let failed = failed(sink);
+    let changed = Changed::between(pipeline, &sink.query, files, (from, to)).map_err(&failed)?;
+    for (side, step) in [(Side::Before, from), (Side::After, to)] {
+        if changed.is_none(side) {
+            continue;
+        }
+        let frame = joined(pipeline, sink, files, step, Some(&changed)).map_err(&failed)?;
+        in_batches(pipeline, sink, frame, |batch| take(side, batch))?;
+    }
+    Ok(())
+}
+
+/// What changed between two steps.
+pub(super) struct Changed {
+    leftmost: Leftmost,
+    /// Of each input, the join keys that changed rows carry at either step; `None` where no row changed.
+    keys: Vec<Option<DataFrame>>,
+}
+
+/// Rows of the leftmost input that changed.
+enum Leftmost {
+    /// An append table's after this step, of which there are some or none.
+    Since(Step, bool),
+    /// A keyed table's, by their keys; `None` where none did.
+    Keyed(Option<DataFrame>),
+}
+
+impl Changed {
+    fn between(
+        pipeline: &Pipeline,
+        query: &Query,
+        files: &[Vec<PathBuf>],
+        (from, to): (Step, Step),
+    ) -> Result<Self, PolarsError> {
+        let records = |table: &Table, files: &[PathBuf]| -> Result<LazyFrame, PolarsError> {
+            let between = col("_step").gt(lit(step_number(from))).and(col("_step").lt_eq(lit(step_number(to))));
+            Ok(archived(table, files)?.filter(between.and(col("_error").is_null())))
+        };
+        let mut keys = Vec::with_capacity(query.inputs.len());
+        let mut leftmost = Leftmost::Keyed(None);
+        for (number, input) in query.inputs.iter().enumerate() {
+            let (table, files) = (&pipeline.tables[input.table.0], &files[input.table.0]);
+            let changed = records(table, files)?;
+            let Some(join) = &input.join else {
+                leftmost = if table.is_keyed() {
+                    let key = table.key.iter().map(|c| col(table.columns[*c].name.as_str())).collect::<Vec<_>>();
+                    Leftmost::Keyed(distinct(changed.select(key))?)
+                } else {
+                    let some = changed.select([col("_step")]).limit(1).collect()?;
+                    Leftmost::Since(from, some.height() > 0)
+                };
+                keys.push(None);
+                continue;
+            };
+            let carried = |frame: LazyFrame| -> LazyFrame {
+                typed(table, frame, number).select(right_keys(pipeline, query, number, join))
+            };
+            let is_of_key = join.on.iter().all(|key| table.key.contains(&key.right));
+            // What is part of a row's key is the same at all times; other columns are those of its records.
+            let carried = if is_of_key || !table.is_keyed() {
+                distinct(carried(changed))?
+            } else {
+                let names: Vec<&str> = table.key.iter().map(|c| table.columns[*c].name.as_str()).collect();
+                let key: Vec<Expr> = names.iter().map(|name| col(*name)).collect();
+                match distinct(changed.select(key.clone()))? {
+                    None => None,
+                    Some(rows) => {
+                        let at = |step: Step| -> Result<DataFrame, PolarsError> {
+                            let of_them = archived(table, files)?.join(
+                                rows.clone().lazy(),
+                                key.clone(),
+                                key.clone(),
+                                JoinArgs::new(JoinType::Semi),
+                            );
+                            carried(standing_of(table, of_them, step)).collect()
+                        };
+                        distinct(at(from)?.vstack(&at(to)?)?.lazy())?
+                    }
+                }
+            };
+            keys.push(carried);
+        }
+        Ok(Self { leftmost, keys })
+    }
+
+    /// True where no document of this side can have changed.
+    fn is_none(&self, side: Side) -> bool {
+        let leftmost = match &self.leftmost {
+            // A row of an append table is not there before.
+            Leftmost::Since(_, some) => *some && side == Side::After,
+            Leftmost::Keyed(keys) => keys.is_some(),
+        };
+        !leftmost && self.keys.iter().all(Option::is_none)
+    }
+
+    /// Marks the rows of the joined frame once input `number` is part of it, and leaves only those that are marked as soon
+    /// as nothing can be added to them.
+    pub(super) fn narrow(&self, pipeline: &Pipeline, query: &Query, number: usize, mut frame: LazyFrame) -> LazyFrame {
+        let known_at = |join: &Join| join.on.iter().map(|key| key.left.input).max().unwrap_or(0);
+        let joins =
+            || query.inputs.iter().enumerate().filter_map(|(n, i)| Some((n, i.join.as_ref()?, self.keys[n].as_ref()?)));
+        let last = joins().map(|(_, join, _)| known_at(join)).max().unwrap_or(0);
+        if number > last {
+            return frame;
+        }
+        let mut marks: Vec<Expr> = Vec::new();
+        if number == 0 {
+            match &self.leftmost {
+                Leftmost::Since(step, _) => marks.push(col("i0_step").gt(lit(step_number(*step)))),
+                Leftmost::Keyed(None) => marks.push(lit(false)),
+                Leftmost::Keyed(Some(keys)) => {
+                    let table = &pipeline.tables[query.inputs[0].table.0];
+                    let left: Vec<Expr> = table.key.iter().map(|c| col(super::name(0, *c))).collect();
+                    let right: Vec<Expr> = (0..left.len()).map(|n| col(format!("key{n}"))).collect();
+                    let named = table.key.iter().enumerate();
+                    let named: Vec<Expr> = named.map(|(n, c)| typed_key(table, *c).alias(format!("key{n}"))).collect();
+                    frame = mark(frame, keys.clone().lazy().select(named), (left, right), "mark0");
+                    marks.push(col("mark0").is_not_null());
+                }
+            }
+        } else {
+            marks.push(col(CHANGED));
+        }
+        for (n, join, keys) in joins().filter(|(_, join, _)| known_at(join) == number) {
+            let left = join.on.iter().map(|key| join_key(pipeline, query, key.left.input, key.left.column)).collect();
+            let right = (0..join.on.len()).map(|m| col(format!("right{n}_{m}"))).collect();
+            let name = format!("mark{n}");
+            frame = mark(frame, keys.clone().lazy(), (left, right), &name);
+            marks.push(col(name).is_not_null());
+        }
+        let marked = marks.into_iter().reduce(Expr::or).unwrap_or_else(|| lit(false));
+        if number == last { frame.filter(marked) } else { frame.with_columns([marked.alias(CHANGED)]) }
+    }
+}
+
+/// The rows, each once, without those in which something is NULL; `None` where there are none.
+fn distinct(frame: LazyFrame) -> Result<Option<DataFrame>, PolarsError> {
+    let rows = frame.drop_nulls(None).unique(None, UniqueKeepStrategy::Any).collect()?;
+    Ok((rows.height() > 0).then_some(rows))
+}
+
+/// Adds a column that is not NULL where the row's key is among `keys`.
+fn mark(frame: LazyFrame, keys: LazyFrame, (left, right): (Vec<Expr>, Vec<Expr>), name: &str) -> LazyFrame {
+    let args = JoinArgs { coalesce: JoinCoalesce::KeepColumns, nulls_equal: false, ..JoinArgs::new(JoinType::Left) };
+    // Joined columns have names of their own, which the same keys further on must not meet.
+    let renamed: Vec<Expr> =
+        right.iter().enumerate().map(|(n, key)| key.clone().alias(format!("{name}_{n}"))).collect();
+    let on = (0..right.len()).map(|n| col(format!("{name}_{n}"))).collect::<Vec<_>>();
+    frame.join(keys.select([renamed, vec![lit(true).alias(name)]].concat()), left, on, args)
+}
+
+/// A key column of a table as the joined frame has it.
+fn typed_key(table: &Table, column: usize) -> Expr {
+    super::typed_column(&table.columns[column])
+}
