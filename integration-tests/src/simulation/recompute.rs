@@ -1,15 +1,18 @@
 //! The third judge, for a sample of the runs: the archive is written as Delta tables, and Polars recomputes every sink.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lockstep_batch::recompute::{self, RecomputeError, Side};
 use lockstep_shared::archive::{Archive, ArchiveError};
 use lockstep_shared::coordinates::Step;
-use lockstep_shared::plan::Sink;
+use lockstep_shared::plan::{Pipeline, Sink};
 
 use super::Ended;
 use super::witness::{Documents, Failure};
+
+/// Less than a few records take.
+const LITTLE_MEMORY: &str = "2 KiB";
 
 /// L8: the recompute gives what the definition says.
 ///
@@ -30,6 +33,7 @@ pub fn agrees(ended: &Ended) -> Result<(), Failure> {
             return Err(broken(format!("{}: Polars gives {found:?}, the definition {expected:?}", sink.name)));
         }
         changes_lead_there(ended, sink, &files, &found).map_err(broken)?;
+        parts_agree(ended, sink, &files, &found, folder.path()).map_err(broken)?;
     }
     Ok(())
 }
@@ -62,6 +66,25 @@ fn changes_lead_there(ended: &Ended, sink: &Sink, files: &[Vec<PathBuf>], last: 
                 sink.name, from.0
             ));
         }
+    }
+    Ok(())
+}
+
+/// With hardly any memory, and so in many parts, it gives the same.
+fn parts_agree(
+    ended: &Ended,
+    sink: &Sink,
+    files: &[Vec<PathBuf>],
+    whole: &Documents,
+    archive: &Path,
+) -> Result<(), String> {
+    let mut pipeline = Pipeline::clone(&ended.pipeline);
+    pipeline.settings.insert("lockstep.reconcile.memory".into(), LITTLE_MEMORY.into());
+    pipeline.settings.insert("lockstep.archive.path".into(), archive.display().to_string());
+    let parted = recompute::documents(&pipeline, sink, files, Step(i64::MAX.unsigned_abs()));
+    let parted: Documents = parted.map_err(|e| e.to_string())?.into_iter().collect();
+    if parted != *whole {
+        return Err(format!("{}: in parts Polars gives {parted:?}, at once {whole:?}", sink.name));
     }
     Ok(())
 }
