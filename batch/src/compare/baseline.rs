@@ -289,3 +289,80 @@ impl Side {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lockstep_shared::digest::Digest;
+    use lockstep_shared::sql::{Overrides, compile};
+
+    use super::super::record::ShouldFile;
+    use super::*;
+
+    const PROGRAM: &str = "CREATE TABLE v (id STRING) WITH ('connector' = 'filesystem', 'path' = 'v', 'format' = 'json');
+        CREATE TABLE d (id STRING) WITH ('connector' = 'elasticsearch-7', 'hosts' = 'http://127.0.0.1:9', 'index' = 'd');
+        INSERT INTO d SELECT id FROM v;";
+
+    fn should(n: u64) -> Should {
+        Should { place: n, digest: Digest(u128::from(n) << 100) }
+    }
+
+    fn kept(archive: &Path, pipeline: &Pipeline) -> Option<Baseline> {
+        Baseline::kept(archive, pipeline, &pipeline.sinks[0])
+    }
+
+    fn begun(archive: &Path, pipeline: &Pipeline) -> Baseline {
+        let sink = &pipeline.sinks[0];
+        let path = Baseline::begin(archive, pipeline, sink).unwrap();
+        let mut file = ShouldFile::create(&path).unwrap();
+        [1, 2, 2].into_iter().for_each(|n| file.add(should(n)).unwrap());
+        file.finish().unwrap();
+        Baseline::keep(archive, pipeline, sink, Step(5), &path).unwrap()
+    }
+
+    fn notes(baseline: &Baseline) -> Option<Vec<Should>> {
+        let mut notes = baseline.notes(&baseline.sums().fitting(), |_| true).unwrap()?;
+        notes.sort_unstable();
+        Some(notes)
+    }
+
+    #[test]
+    fn notes_and_what_changed_since_add_up_and_outlive_whoever_kept_them() {
+        let archive = tempfile::tempdir().unwrap();
+        let pipeline = compile(PROGRAM, &Overrides::default(), &|_| None).unwrap();
+        let mut first = begun(archive.path(), &pipeline);
+        assert_eq!(notes(&first).unwrap(), [1, 2, 2].map(should));
+        first.append([(should(2), -1), (should(7), 2)].into_iter().collect(), Step(6)).unwrap();
+        let mut second = kept(archive.path(), &pipeline).unwrap();
+        assert_eq!(
+            (second.step, notes(&second).unwrap()),
+            (Step(6), vec![1, 2, 7, 7].into_iter().map(should).collect())
+        );
+        second.append([(should(7), -2), (should(2), 1)].into_iter().collect(), Step(9)).unwrap();
+        let third = kept(archive.path(), &pipeline).unwrap();
+        assert_eq!((third.step, notes(&third).unwrap()), (Step(9), vec![1, 2, 2].into_iter().map(should).collect()));
+    }
+
+    #[test]
+    fn another_program_damage_and_what_was_not_finished_are_seen() {
+        let archive = tempfile::tempdir().unwrap();
+        let pipeline = compile(PROGRAM, &Overrides::default(), &|_| None).unwrap();
+        let baseline = begun(archive.path(), &pipeline);
+        let other =
+            compile(&PROGRAM.replace("SELECT id FROM", "SELECT UPPER(id) FROM"), &Overrides::default(), &|_| None)
+                .unwrap();
+        assert!(kept(archive.path(), &other).is_none());
+        // Changes that were written, and not what says that they count.
+        fs::write(baseline.changes_path(), [1; 2 * CHANGE_BYTES]).unwrap();
+        assert_eq!(notes(&kept(archive.path(), &pipeline).unwrap()).unwrap(), [1, 2, 2].map(should));
+        let mut bytes = fs::read(baseline.notes_path()).unwrap();
+        bytes[SHOULD_BYTES + 20] ^= 1;
+        fs::write(baseline.notes_path(), bytes).unwrap();
+        assert_eq!(notes(&kept(archive.path(), &pipeline).unwrap()), None);
+        let mut bytes = fs::read(baseline.sums_path()).unwrap();
+        bytes[HEAD_BYTES + 3] ^= 1;
+        fs::write(baseline.sums_path(), bytes).unwrap();
+        assert!(kept(archive.path(), &pipeline).is_none());
+        begun(archive.path(), &pipeline).forget().unwrap();
+        assert!(kept(archive.path(), &pipeline).is_none());
+    }
+}

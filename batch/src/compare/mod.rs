@@ -36,8 +36,9 @@ use pass::Pass;
 use record::{Is, IsFile, Should, ShouldFile, read_should};
 use units::Extent;
 
-/// Bytes that one note takes while notes are paired: itself, and what a growing list wastes.
-const PAIRED_BYTES: u64 = 80;
+/// Bytes that one note takes while notes are paired: itself, what a growing list wastes, and as much again for what the
+/// system keeps of memory that was given back before.
+const PAIRED_BYTES: u64 = 160;
 /// How often a moment of our own that expired while it was read is opened anew.
 const RENEWALS: usize = 5;
 

@@ -25,8 +25,10 @@ pub struct Paired {
 impl Paired {
     /// Adds notes of other places.
     pub fn add(&mut self, mut should: Vec<Should>, mut is: Vec<Is>, cut: Step, younger: Younger) {
-        should.sort_unstable();
-        is.sort_unstable();
+        std::thread::scope(|scope| {
+            scope.spawn(|| should.sort_unstable());
+            is.sort_unstable();
+        });
         // A document that was read twice, before and after a pass was taken up again.
         is.dedup();
         let (mut should, mut is) = (should.as_slice(), is.as_slice());
