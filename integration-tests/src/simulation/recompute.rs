@@ -43,10 +43,10 @@ fn changes_lead_there(ended: &Ended, sink: &Sink, files: &[Vec<PathBuf>], last: 
     let records = ended.world.archive.iter().flat_map(|stored| &stored.records);
     let steps: BTreeSet<Step> = records.map(|record| record.step).collect();
     let to = Step(i64::MAX.unsigned_abs());
-    for from in [0, 1].into_iter().filter_map(|n| steps.iter().rev().nth(n + n * steps.len() / 2)) {
-        let before = recompute::documents(&ended.pipeline, sink, files, *from).map_err(|e| e.to_string())?;
+    for from in steps {
+        let before = recompute::documents(&ended.pipeline, sink, files, from).map_err(|e| e.to_string())?;
         let mut documents: Documents = before.clone().into_iter().collect();
-        let changed = recompute::each_changed(&ended.pipeline, sink, files, (*from, to), |side, batch| {
+        let changed = recompute::each_changed(&ended.pipeline, sink, files, (from, to), |side, batch| {
             for row in 0..batch.rows() {
                 let (id, values) = (batch.id(row), batch.values(row));
                 let was = match side {
