@@ -229,7 +229,7 @@ mod tests {
 
     /// A row that is joined by what is not its key, and takes another value there, leaves one document and joins another:
     /// both may have changed, and what looks for neither value has not.
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_row_changes_the_documents_that_look_for_what_it_carried_and_for_what_it_carries() {
         let folder = tempfile::tempdir().unwrap();
         let pipeline = compile(PROGRAM, &Overrides::default(), &|_| None).unwrap();
