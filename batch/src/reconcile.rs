@@ -171,9 +171,7 @@ async fn at_one_cut<'a>(
         held.close().await;
         phases.end("compare");
         match judged {
-            Err(error)
-                if error.is_expired() && matches!(cut.precision, Precision::Exact(_)) && retakes < RETAKES =>
-            {
+            Err(error) if error.is_expired() && matches!(cut.precision, Precision::Exact(_)) && retakes < RETAKES => {
                 retakes += 1;
                 tracing::warn!(
                     "a point in time of the cut at step {} is lost; another cut is taken ({retakes} of {RETAKES}), and what \

@@ -85,7 +85,8 @@ impl Summary {
         found.numbers = aggregations["numbers"]["value"].as_f64()?;
         for given in aggregations["digests"]["buckets"].as_array().into_iter().flatten() {
             let key = given["key"].as_f64().filter(|key| *key >= 0.0)?;
-            *found.digests.get_mut(bucket(key as u64))? = (given["doc_count"].as_u64()?, given["sum"]["value"].as_f64()?);
+            *found.digests.get_mut(bucket(key as u64))? =
+                (given["doc_count"].as_u64()?, given["sum"]["value"].as_f64()?);
         }
         Some(found)
     }

@@ -53,8 +53,9 @@ impl Extent {
         while above(end).await? > 0 {
             end *= 2;
         }
-        // To within a 64th; a unit beyond the last document costs a question.
-        let (mut low, mut step) = (end / 2, end / 4);
+        // To within a 64th; a unit beyond the last document costs a question. Of several shards each counts for itself, so
+        // that the largest number may be far below the number of documents.
+        let (mut low, mut step) = (0, end / 2);
         while step > 0 && step >= end / 64 {
             if above(low + step).await? > 0 {
                 low += step;
