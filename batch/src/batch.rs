@@ -98,7 +98,7 @@ impl Identity {
 }
 
 /// A column, by its type.
-enum Cells {
+pub(crate) enum Cells {
     Boolean(BooleanChunked),
     TinyInt(Int8Chunked),
     SmallInt(Int16Chunked),
@@ -114,7 +114,7 @@ enum Cells {
 
 impl Cells {
     /// A column that lies in one piece.
-    fn new(column: &pl::Column, data_type: DataType) -> PolarsResult<Self> {
+    pub(crate) fn new(column: &pl::Column, data_type: DataType) -> PolarsResult<Self> {
         let wanted = polars_type(data_type);
         let series = column.as_materialized_series();
         let series = if *series.dtype() == wanted { series.clone() } else { series.strict_cast(&wanted)? };
@@ -135,7 +135,8 @@ impl Cells {
         })
     }
 
-    fn get(&self, row: usize) -> Scalar<'_> {
+    /// A cell.
+    pub(crate) fn get(&self, row: usize) -> Scalar<'_> {
         let whole = |v: Option<i64>| v.map_or(Scalar::Null, Scalar::Integer);
         match self {
             Self::Boolean(cells) => cells.get(row).map_or(Scalar::Null, Scalar::Boolean),

@@ -1,32 +1,34 @@
 //! The documents that should be: the plan over the archive, by Polars.
+//!
+//! Tables that are joined are in memory (`rows`); where they would take more than the setting, all is done in parts, by way
+//! of files (`parts`). What changed between two steps is computed without the rest (`changed`).
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 
 use lockstep_shared::archive::{Archive, ArchiveError};
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::identity::DocumentId;
-use lockstep_shared::plan::{ColumnRef, Input, Join, JoinKey, JoinKind, Pipeline, Query, Sink, Table};
+use lockstep_shared::plan::{ColumnRef, Join, JoinKey, JoinKind, Pipeline, Query, Sink};
 use lockstep_shared::value::Value;
 use polars::prelude::{
-    Column, DataFrame, Engine, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PlRefPath, PlanCallback,
-    PolarsError, ScanArgsParquet, SortMultipleOptions, UniqueKeepStrategy, col, lit,
+    DataFrame, Engine, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PlanCallback, PolarsError, col,
 };
 use rustc_hash::FxBuildHasher;
 
+mod rows;
 mod changed;
+mod parts;
 
 use changed::Changed;
 pub use changed::{Side, each_changed};
+use rows::rows;
+pub(crate) use rows::{last_of, standing};
 
 use crate::batch::Batch;
 use crate::expression::polars;
-use crate::frame::polars_type;
 
-/// Rows of a batch: enough that what is done once a batch costs nothing.
-const BATCH_ROWS: usize = 50_000;
 /// Batches that wait while one is worked on.
 const BATCHES_WAITING: usize = 2;
 
@@ -126,6 +128,10 @@ pub fn each_batch(
     cut: Step,
     take: impl FnMut(&Batch<'_>) -> Result<(), RecomputeError>,
 ) -> Result<(), RecomputeError> {
+    let parts = parts::wanted(pipeline, sink, files)?;
+    if parts > 1 {
+        return parts::each_batch(pipeline, sink, files, (cut, parts), take);
+    }
     let frame = joined(pipeline, sink, files, cut, None).map_err(failed(sink))?;
     in_batches(pipeline, sink, frame, take)
 }
@@ -142,15 +148,27 @@ fn in_batches<E: From<RecomputeError>>(
     mut take: impl FnMut(&Batch<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let failed = failed(sink);
+    in_frames(frame, &failed, |mut frame| {
+        frame.rechunk_mut();
+        take(&Batch::new(pipeline, sink, &frame).map_err(&failed)?)
+    })
+}
+
+/// Computes a frame, and gives it out piece by piece while it is under way.
+fn in_frames<E: From<RecomputeError>>(
+    frame: LazyFrame,
+    failed: &impl Fn(PolarsError) -> RecomputeError,
+    mut take: impl FnMut(DataFrame) -> Result<(), E>,
+) -> Result<(), E> {
     let (send, receive) = sync_channel::<DataFrame>(BATCHES_WAITING);
     let gone = PlanCallback::new(move |frame: DataFrame| Ok(send.send(frame).is_err()));
-    let frame = frame.sink_batches(gone, false, None).map_err(&failed)?;
+    // As large as they come: to make them equally large would copy them.
+    let frame = frame.sink_batches(gone, false, None).map_err(failed)?;
     std::thread::scope(|scope| {
         let running = scope.spawn(move || frame.collect_with_engine(Engine::Streaming).map(drop));
         let mut taken = Ok(());
-        for mut frame in receive {
-            frame.rechunk_mut();
-            taken = Batch::new(pipeline, sink, &frame).map_err(|e| failed(e).into()).and_then(|batch| take(&batch));
+        for frame in receive {
+            taken = take(frame);
             if taken.is_err() {
                 break;
             }
@@ -182,20 +200,7 @@ fn joined(
     for (number, input) in query.inputs.iter().enumerate() {
         let right = rows(pipeline, input, number, &files[input.table.0], cut)?;
         let with = match (frame, &input.join) {
-            (Some(left), Some(join)) => {
-                // What a join compares has columns of its own: Polars takes no column twice in one join, and a program may.
-                // Left ones stand where the type asks for it or they stand twice, since every column that a joined row
-                // carries costs time; right ones are gone after the join.
-                let lefts = left_keys(pipeline, query, number, join);
-                let left = left.with_columns(lefts.iter().filter_map(|key| key.made.clone()).collect::<Vec<_>>());
-                let left_on = lefts.iter().map(|key| col(key.name.as_str())).collect::<Vec<_>>();
-                let right = right.with_columns(right_keys(pipeline, query, number, join));
-                let right_on = (0..join.on.len()).map(|n| col(format!("right{number}_{n}"))).collect::<Vec<_>>();
-                let how = if join.kind == JoinKind::Left { JoinType::Left } else { JoinType::Inner };
-                let coalesce = JoinCoalesce::CoalesceColumns;
-                let args = JoinArgs { coalesce, nulls_equal: false, ..JoinArgs::new(how) };
-                left.join(right, left_on, right_on, args)
-            }
+            (Some(left), Some(join)) => join_input(pipeline, query, (number, join), left, right),
             _ => right,
         };
         frame = Some(match changed {
@@ -203,7 +208,33 @@ fn joined(
             None => with,
         });
     }
-    let mut frame = frame.unwrap_or_else(|| DataFrame::empty().lazy());
+    Ok(documents_of(pipeline, sink, frame.unwrap_or_else(|| DataFrame::empty().lazy())))
+}
+
+/// The frame of the inputs before, joined with the next one's rows.
+fn join_input(
+    pipeline: &Pipeline,
+    query: &Query,
+    (number, join): (usize, &Join),
+    left: LazyFrame,
+    right: LazyFrame,
+) -> LazyFrame {
+    // What a join compares has columns of its own: Polars takes no column twice in one join, and a program may. Left ones
+    // stand where the type asks for it or they stand twice, since every column that a joined row carries costs time; right
+    // ones are gone after the join.
+    let lefts = left_keys(pipeline, query, number, join);
+    let left = left.with_columns(lefts.iter().filter_map(|key| key.made.clone()).collect::<Vec<_>>());
+    let left_on = lefts.iter().map(|key| col(key.name.as_str())).collect::<Vec<_>>();
+    let right = right.with_columns(right_keys(pipeline, query, number, join));
+    let right_on = (0..join.on.len()).map(|n| col(right_key(number, n))).collect::<Vec<_>>();
+    let how = if join.kind == JoinKind::Left { JoinType::Left } else { JoinType::Inner };
+    let args = JoinArgs { coalesce: JoinCoalesce::CoalesceColumns, nulls_equal: false, ..JoinArgs::new(how) };
+    left.join(right, left_on, right_on, args)
+}
+
+/// The documents of the frame of all inputs, and what makes each one.
+fn documents_of(pipeline: &Pipeline, sink: &Sink, mut frame: LazyFrame) -> LazyFrame {
+    let query = &sink.query;
     if let Some(filter) = &query.filter {
         frame = frame.filter(polars(filter, &named));
     }
@@ -212,7 +243,7 @@ fn joined(
         let key = pipeline.tables[query.inputs[*input].table.0].key.iter().map(|c| col(name(*input, *c)));
         key.chain([col(format!("i{input}_partition")), col(format!("i{input}_offset"))]).collect::<Vec<_>>()
     });
-    Ok(frame.select(projected.chain(identities).collect::<Vec<_>>()))
+    frame.select(projected.chain(identities).collect::<Vec<_>>())
 }
 
 /// A column that a join compares.
@@ -239,7 +270,12 @@ fn left_keys(pipeline: &Pipeline, query: &Query, number: usize, join: &Join) -> 
 /// The join keys of an input's rows, named for the joined frame.
 fn right_keys(pipeline: &Pipeline, query: &Query, number: usize, join: &Join) -> Vec<Expr> {
     let keys = join.on.iter().enumerate();
-    keys.map(|(n, key)| join_key(pipeline, query, number, key.right).alias(format!("right{number}_{n}"))).collect()
+    keys.map(|(n, key)| join_key(pipeline, query, number, key.right).alias(right_key(number, n))).collect()
+}
+
+/// The name of a join key of an input's rows.
+fn right_key(number: usize, n: usize) -> String {
+    format!("right{number}_{n}")
 }
 
 /// A column as a join compares it: two integers of different widths as BIGINT.
@@ -247,85 +283,4 @@ fn join_key(pipeline: &Pipeline, query: &Query, input: usize, column: usize) -> 
     let data_type = pipeline.tables[query.inputs[input].table.0].columns[column].data_type;
     let key = col(name(input, column));
     if data_type.is_integer() { key.cast(polars::prelude::DataType::Int64) } else { key }
-}
-
-/// The rows of an input after the cut, its columns named for the join.
-fn rows(
-    pipeline: &Pipeline,
-    input: &Input,
-    number: usize,
-    files: &[PathBuf],
-    cut: Step,
-) -> Result<LazyFrame, PolarsError> {
-    let table = &pipeline.tables[input.table.0];
-    let mut frame = typed(table, standing(table, files, cut)?, number);
-    if let Some(filter) = &input.filter {
-        frame = frame.filter(polars(filter, &named));
-    }
-    Ok(frame)
-}
-
-/// Archived records with their columns typed as values are, named for the join, and their place and step.
-fn typed(table: &Table, records: LazyFrame, number: usize) -> LazyFrame {
-    let columns = table.columns.iter().enumerate().map(|(c, column)| typed_column(column).alias(name(number, c)));
-    let own = ["partition", "offset", "step"].map(|own| col(format!("_{own}")).alias(format!("i{number}_{own}")));
-    records.select(columns.chain(own).collect::<Vec<_>>())
-}
-
-fn typed_column(column: &lockstep_shared::plan::Column) -> Expr {
-    let expression = col(column.name.as_str());
-    if column.data_type.is_timestamp() {
-        // The archive's instants name their zone; here all are UTC and none does.
-        return expression.cast(polars::prelude::DataType::Int64).cast(polars_type(column.data_type));
-    }
-    expression
-}
-
-/// The records of a table whose rows stand after the cut: those that could be read, and where the table has a key the last
-/// of each key that is no delete.
-pub(crate) fn standing(table: &Table, files: &[PathBuf], cut: Step) -> Result<LazyFrame, PolarsError> {
-    Ok(standing_of(table, archived(table, files)?, cut))
-}
-
-/// The same, of these records of the table.
-fn standing_of(table: &Table, records: LazyFrame, cut: Step) -> LazyFrame {
-    let frame = records.filter(col("_step").lt_eq(lit(step_number(cut))).and(col("_error").is_null()));
-    if !table.is_keyed() {
-        return frame;
-    }
-    let key: Vec<&str> = table.key.iter().map(|c| table.columns[*c].name.as_str()).collect();
-    last_of(frame, &key).filter(col("_value").is_not_null())
-}
-
-/// A step as archives have it.
-fn step_number(step: Step) -> i64 {
-    i64::try_from(step.0).unwrap_or(i64::MAX)
-}
-
-/// The last record of each key.
-pub(crate) fn last_of(frame: LazyFrame, key: &[&str]) -> LazyFrame {
-    let key: Vec<Expr> = key.iter().map(|name| col(*name)).collect();
-    frame
-        .sort(["_step", "_partition", "_offset"], SortMultipleOptions::default().with_maintain_order(true))
-        .unique_stable_generic(Some(key), UniqueKeepStrategy::Last)
-}
-
-/// All records of a table; a table without files has none, and the same columns.
-fn archived(table: &Table, files: &[PathBuf]) -> Result<LazyFrame, PolarsError> {
-    if !files.is_empty() {
-        let paths = files.iter().map(|path| PlRefPath::new(path.to_string_lossy())).collect();
-        return LazyFrame::scan_parquet_files(paths, ScanArgsParquet { glob: false, ..ScanArgsParquet::default() });
-    }
-    use polars::prelude::DataType as T;
-    let own = [
-        ("_partition", T::Int32),
-        ("_offset", T::Int64),
-        ("_step", T::Int64),
-        ("_value", T::Binary),
-        ("_error", T::String),
-    ];
-    let typed = table.columns.iter().map(|c| (c.name.as_str(), polars_type(c.data_type)));
-    let columns: Vec<Column> =
-        typed.chain(own).map(|(name, data_type)| Column::new_empty(name.into(), &data_type)).collect();
-    Ok(DataFrame::new(0, columns)?.lazy())
 }

@@ -13,9 +13,8 @@ use polars::prelude::{
     DataFrame, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PolarsError, UniqueKeepStrategy, col, lit,
 };
 
-use super::{
-    RecomputeError, archived, failed, in_batches, join_key, joined, right_keys, standing_of, step_number, typed,
-};
+use super::rows::{archived, standing_of, step_number, typed, typed_column};
+use super::{RecomputeError, failed, in_batches, join_key, joined, right_key, right_keys};
 use crate::batch::Batch;
 
 /// The column that says of a row that its document may have changed.
@@ -157,7 +156,8 @@ impl Changed {
                     let left: Vec<Expr> = table.key.iter().map(|c| col(super::name(0, *c))).collect();
                     let right: Vec<Expr> = (0..left.len()).map(|n| col(format!("key{n}"))).collect();
                     let named = table.key.iter().enumerate();
-                    let named: Vec<Expr> = named.map(|(n, c)| typed_key(table, *c).alias(format!("key{n}"))).collect();
+                    let named: Vec<Expr> =
+                        named.map(|(n, c)| typed_column(&table.columns[*c]).alias(format!("key{n}"))).collect();
                     frame = mark(frame, keys.clone().lazy().select(named), (left, right), "mark0");
                     marks.push(col("mark0").is_not_null());
                 }
@@ -167,7 +167,7 @@ impl Changed {
         }
         for (n, join, keys) in joins().filter(|(_, join, _)| known_at(join) == number) {
             let left = join.on.iter().map(|key| join_key(pipeline, query, key.left.input, key.left.column)).collect();
-            let right = (0..join.on.len()).map(|m| col(format!("right{n}_{m}"))).collect();
+            let right = (0..join.on.len()).map(|m| col(right_key(n, m))).collect();
             let name = format!("mark{n}");
             frame = mark(frame, keys.clone().lazy(), (left, right), &name);
             marks.push(col(name).is_not_null());
@@ -191,9 +191,4 @@ fn mark(frame: LazyFrame, keys: LazyFrame, (left, right): (Vec<Expr>, Vec<Expr>)
         right.iter().enumerate().map(|(n, key)| key.clone().alias(format!("{name}_{n}"))).collect();
     let on = (0..right.len()).map(|n| col(format!("{name}_{n}"))).collect::<Vec<_>>();
     frame.join(keys.select([renamed, vec![lit(true).alias(name)]].concat()), left, on, args)
-}
-
-/// A key column of a table as the joined frame has it.
-fn typed_key(table: &Table, column: usize) -> Expr {
-    super::typed_column(&table.columns[column])
 }
