@@ -6,10 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_shared::archive::{Archive, Note};
 use lockstep_shared::coordinates::Step;
+use lockstep_shared::index::moment::{Keeper, Moment};
+use lockstep_shared::index::{Client, index_name};
 use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::sql::settings::Settings;
 use serde::Deserialize;
@@ -54,21 +57,48 @@ pub struct Exact {
     step: Step,
     /// How long the stream held its sinks, in milliseconds.
     pub held_ms: f64,
-    sinks: BTreeMap<String, Moment>,
+    sinks: BTreeMap<String, Opened>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Moment {
+struct Opened {
     index: String,
     point_in_time: String,
 }
 
-impl Cut {
-    /// The point in time of a sink's index, where the cut is exact.
+/// The points in time of an exact cut, all of them alive until they are closed: what is compared last waits for all that is
+/// compared before it.
+pub struct Held {
+    /// By sink.
+    moments: BTreeMap<String, Arc<Moment>>,
+    keeper: Keeper,
+}
+
+impl Held {
+    /// Those of these sinks' indexes; none where the cut is not exact.
+    pub fn of<'a>(cut: &Cut, sinks: impl IntoIterator<Item = (&'a Sink, &'a Client)>) -> Self {
+        let moment = |(sink, client): (&'a Sink, &'a Client)| {
+            let Precision::Exact(exact) = &cut.precision else { return None };
+            let opened = exact.sinks.get(&sink.name).filter(|opened| opened.index == index_name(sink))?;
+            Some((sink.name.clone(), Arc::new(Moment::held(client, opened.point_in_time.clone()))))
+        };
+        let moments: BTreeMap<String, Arc<Moment>> = sinks.into_iter().filter_map(moment).collect();
+        let keeper = Keeper::of(moments.values().cloned().collect());
+        Self { moments, keeper }
+    }
+
+    /// The point in time of a sink's own index.
     #[must_use]
-    pub fn point_in_time(&self, sink: &Sink, index: &str) -> Option<&str> {
-        let Precision::Exact(exact) = &self.precision else { return None };
-        exact.sinks.get(&sink.name).filter(|moment| moment.index == index).map(|moment| moment.point_in_time.as_str())
+    pub fn moment(&self, sink: &Sink, index: &str) -> Option<Arc<Moment>> {
+        self.moments.get(&sink.name).filter(|_| index == index_name(sink)).cloned()
+    }
+
+    /// Closes all, also those that were not read because something failed before.
+    pub async fn close(self) {
+        drop(self.keeper);
+        for moment in self.moments.values() {
+            moment.close().await;
+        }
     }
 }
 

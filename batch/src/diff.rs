@@ -108,10 +108,13 @@ pub struct How {
 }
 
 impl How {
+    /// The mode that reads all.
+    pub const FULL: &str = "full";
+
     /// Every field of every document.
     #[must_use]
     pub fn full(what: String) -> Self {
-        Self { mode: "full", what }
+        Self { mode: Self::FULL, what }
     }
 }
 

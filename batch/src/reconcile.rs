@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lockstep_shared::coordinates::Step;
-use lockstep_shared::index::{Client, ClientConfig, IndexError, index_name};
+use lockstep_shared::index::{Client, ClientConfig, IndexError};
 use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::sql::settings::{Percent, SettingError, Settings};
 
 use crate::certificate::{Certificate, SinkReport};
 use crate::compare::{self, CompareError, Mode, Subject};
-use crate::cut::{self, Cut, acknowledged};
+use crate::cut::{self, Cut, Held, Precision, acknowledged};
 use crate::diff::{Compared, Difference, Younger};
 use crate::explain::Surroundings;
 use crate::plan_file::{self, PlanError};
@@ -19,6 +19,10 @@ use crate::recompute::RecomputeError;
 use crate::repair::execute::{RepairError, Target, execute};
 use crate::repair::{self, Limit, Stage};
 use crate::{kept, lock};
+
+/// How often another cut is taken where a point in time of an exact one was lost: whoever loses five has a server that keeps
+/// none.
+const RETAKES: usize = 5;
 
 /// What is done about differences.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +88,29 @@ impl ReconcileError {
             _ => false,
         }
     }
+
+    /// True where a point in time is lost that the comparison did not open by itself.
+    fn is_expired(&self) -> bool {
+        matches!(self, Self::Compare(CompareError::Index(IndexError::Expired { .. })))
+    }
+}
+
+/// How long each part took.
+struct Phases {
+    seconds: BTreeMap<&'static str, f64>,
+    began: Instant,
+}
+
+impl Phases {
+    fn begin() -> Self {
+        Self { seconds: BTreeMap::new(), began: Instant::now() }
+    }
+
+    /// A part has ended, and the next one begins. One that is done twice counts twice.
+    fn end(&mut self, name: &'static str) {
+        let took = std::mem::replace(&mut self.began, Instant::now()).elapsed().as_secs_f64();
+        *self.seconds.entry(name).or_default() += took;
+    }
 }
 
 /// A sink after its comparison.
@@ -105,37 +132,84 @@ pub async fn reconcile(pipeline: &Pipeline, options: &Options) -> Result<Certifi
         return Err(ReconcileError::NoIndex);
     }
     let _lock = lock::take(&settings.archive_path, "a reconcile", options.wait).await?;
-    let (mut seconds, mut began) = (BTreeMap::new(), Instant::now());
-    let mut phase = |name: &'static str| {
-        seconds.insert(name, std::mem::replace(&mut began, Instant::now()).elapsed().as_secs_f64());
-    };
-    let cut = cut::take(pipeline, &settings).await?;
-    phase("cut");
-    let surroundings = Surroundings::read(pipeline, &settings, &cut.notes).await?;
-    let mut judged = Vec::with_capacity(sinks.len());
-    for sink in sinks {
-        let (target, client) = (Target::of(pipeline, &settings, sink), Client::new(&ClientConfig::of_sink(sink)?)?);
-        let compared = compare(&target, &cut, options.mode, &client).await?;
-        let mut report = SinkReport::new(sink, index_name(sink), &compared, options.sample);
-        let evidence = surroundings.evidence(pipeline, sink, cut.step, &client).await;
-        let explained = tokio::task::block_in_place(|| surroundings.explain(&evidence, &compared.differences))?;
-        report.explain(pipeline, &compared, &explained);
-        judged.push(Judged { target, client, compared, report });
-    }
-    phase("compare");
+    let mut phases = Phases::begin();
+    let (cut, mut judged) = at_one_cut(pipeline, &settings, &sinks, options, &mut phases).await?;
     match &options.repair {
         Repair::ReportOnly => {}
         Repair::Plan(path) => plan_file::write(path, pipeline, &settings, cut.step, &judged).await?,
         Repair::Repair(limit) => repair(cut.step, Limit(limit.unwrap_or(settings.repair_limit)), &mut judged).await?,
     }
-    phase("repair");
+    phases.end("repair");
     let reports = judged.into_iter().map(|judged| judged.report).collect();
-    let certificate = Certificate::new(&cut, reports, seconds);
+    let certificate = Certificate::new(&cut, reports, phases.seconds);
     // Whoever may only read the archive gets the certificate all the same.
     if let Err(error) = kept::keep(&certificate, &settings.archive_path, settings.certificates_keep) {
         tracing::warn!("the certificate is not kept in the archive's folder: {error}");
     }
     Ok(certificate)
+}
+
+/// Every sink compared at one cut. Where a point in time of an exact one is lost (a server was started again, this machine
+/// slept), all are compared at another cut; what was read of their indexes is not read again.
+async fn at_one_cut<'a>(
+    pipeline: &'a Pipeline,
+    settings: &'a Settings,
+    sinks: &[&'a Sink],
+    options: &Options,
+    phases: &mut Phases,
+) -> Result<(Cut, Vec<Judged<'a>>), ReconcileError> {
+    let mut targets = Vec::with_capacity(sinks.len());
+    for sink in sinks {
+        targets.push((Target::of(pipeline, settings, sink), Client::new(&ClientConfig::of_sink(sink)?)?));
+    }
+    let mut retakes = 0;
+    loop {
+        let cut = cut::take(pipeline, settings).await?;
+        phases.end("cut");
+        let held = Held::of(&cut, targets.iter().map(|(target, client)| (target.sink, client)));
+        let judged = judge(&targets, &cut, &held, options).await;
+        held.close().await;
+        phases.end("compare");
+        match judged {
+            Err(error) if error.is_expired() && matches!(cut.precision, Precision::Exact(_)) && retakes < RETAKES => {
+                retakes += 1;
+                tracing::warn!(
+                    "a point in time of the cut at step {} is lost; another cut is taken ({retakes} of {RETAKES}), and what \
+                     was read is kept",
+                    cut.step
+                );
+            }
+            judged => {
+                let judged = judged?;
+                for Judged { target, client, compared, .. } in &judged {
+                    still(target, cut.step).finish(client, compared)?;
+                }
+                return Ok((cut, judged));
+            }
+        }
+    }
+}
+
+/// Compares the sinks one after the other, and says why documents differ.
+async fn judge<'a>(
+    targets: &[(Target<'a>, Client)],
+    cut: &Cut,
+    held: &Held,
+    options: &Options,
+) -> Result<Vec<Judged<'a>>, ReconcileError> {
+    let Some((Target { pipeline, settings, .. }, _)) = targets.first() else { return Ok(Vec::new()) };
+    let surroundings = Surroundings::read(pipeline, settings, &cut.notes).await?;
+    let mut judged = Vec::with_capacity(targets.len());
+    for (target, client) in targets {
+        let (target, client) = (Target { ..*target }, client.clone());
+        let compared = compare_held(&target, cut, held, options.mode, &client).await?;
+        let mut report = SinkReport::new(target.sink, target.index, &compared, options.sample);
+        let evidence = surroundings.evidence(pipeline, target.sink, cut.step, &client).await;
+        let explained = tokio::task::block_in_place(|| surroundings.explain(&evidence, &compared.differences))?;
+        report.explain(pipeline, &compared, &explained);
+        judged.push(Judged { target, client, compared, report });
+    }
+    Ok(judged)
 }
 
 /// Repairs every index, or none where one would be touched too much.
@@ -159,7 +233,23 @@ async fn repair(cut: Step, limit: Limit, judged: &mut [Judged<'_>]) -> Result<()
 /// # Errors
 /// Where the archive or the index cannot be read.
 pub async fn compare(target: &Target<'_>, cut: &Cut, mode: Mode, client: &Client) -> Result<Compared, ReconcileError> {
-    let moment = cut.point_in_time(target.sink, target.index).map(str::to_owned);
+    let held = Held::of(cut, [(target.sink, client)]);
+    let compared = compare_held(target, cut, &held, mode, client).await;
+    held.close().await;
+    let compared = compared?;
+    still(target, cut.step).finish(client, &compared)?;
+    Ok(compared)
+}
+
+/// The same in a point in time that is held, if there is one; what was noted is kept.
+async fn compare_held(
+    target: &Target<'_>,
+    cut: &Cut,
+    held: &Held,
+    mode: Mode,
+    client: &Client,
+) -> Result<Compared, ReconcileError> {
+    let moment = held.moment(target.sink, target.index);
     let younger = if moment.is_some() { Younger::Judged } else { Younger::LeftOut };
     let subject = Subject { younger, moment, mode, ..still(target, cut.step) };
     let mut compared = subject.compare(client).await?;
@@ -174,7 +264,10 @@ pub async fn compare(target: &Target<'_>, cut: &Cut, mode: Mode, client: &Client
 /// # Errors
 /// Where the archive or the index cannot be read.
 pub async fn compare_still(target: &Target<'_>, cut: Step, client: &Client) -> Result<Compared, ReconcileError> {
-    Ok(still(target, cut).compare(client).await?)
+    let subject = still(target, cut);
+    let compared = subject.compare(client).await?;
+    subject.finish(client, &compared)?;
+    Ok(compared)
 }
 
 fn still<'a>(target: &Target<'a>, cut: Step) -> Subject<'a> {

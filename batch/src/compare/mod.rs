@@ -10,6 +10,7 @@
 mod record;
 mod pass;
 mod units;
+mod unchanged;
 mod quick;
 mod baseline;
 mod pair;
@@ -22,7 +23,7 @@ use lockstep_shared::coordinates::Step;
 use lockstep_shared::digest::hash_of_id;
 use lockstep_shared::identity::DocumentId;
 use lockstep_shared::index::carried::Carried;
-use lockstep_shared::index::moment::Moment;
+use lockstep_shared::index::moment::{Keeper, Moment};
 use lockstep_shared::index::{Client, IndexError};
 use lockstep_shared::plan::{Pipeline, Sink};
 use rustc_hash::FxHashSet;
@@ -87,8 +88,8 @@ pub struct Subject<'a> {
     pub cut: Step,
     /// What becomes of versions above the cut.
     pub younger: Younger,
-    /// A point in time of the sink's index that is open already, and is closed afterwards; else one is opened.
-    pub moment: Option<String>,
+    /// A point in time of the sink's index that somebody opened and keeps, and that is closed afterwards; else one is opened.
+    pub moment: Option<Arc<Moment>>,
     /// Most memory that notes take.
     pub memory_bytes: u64,
     /// How.
@@ -96,15 +97,19 @@ pub struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// The sink's index, read in full.
+    /// The sink's index, read in full. What was noted of it is kept, also for a comparison at another cut, until
+    /// [`Self::finish`].
     ///
     /// # Errors
-    /// Where archive or index cannot be read. What was read is kept, and the next call for the same sink goes on there.
+    /// Where archive or index cannot be read; [`IndexError::Expired`] where the given moment is lost. What was read is kept,
+    /// and the next call for the same sink goes on there.
     pub async fn compare(&self, client: &Client) -> Result<Compared, CompareError> {
-        let pass = Pass::of(&self.archive, self.pipeline, self.sink, &format!("{}/{}", client.hosts(), self.index));
+        let pass = self.pass(client);
         let mut renewals = 0;
         loop {
-            let moment = Arc::new(self.open(client, &pass).await?);
+            let moment = self.open(client, &pass).await?;
+            // A recompute before the scan may take longer than the server keeps it.
+            let _keeper = self.moment.is_none().then(|| Keeper::of(vec![moment.clone()]));
             match self.in_moment(&moment, &pass).await {
                 Err(CompareError::Index(IndexError::Expired { .. }))
                     if self.moment.is_none() && renewals < RENEWALS =>
@@ -114,9 +119,7 @@ impl Subject<'_> {
                 }
                 done => {
                     // Whoever takes up a pass that failed looks for its moment.
-                    if done.is_ok()
-                        && let Some(moment) = Arc::into_inner(moment)
-                    {
+                    if done.is_ok() {
                         moment.close().await;
                     }
                     return done;
@@ -125,24 +128,46 @@ impl Subject<'_> {
         }
     }
 
-    /// The moment that is read: the given one, else the one of a pass that was killed while it lives, else a new one.
-    async fn open(&self, client: &Client, pass: &Pass) -> Result<Moment, CompareError> {
-        if let Some(id) = &self.moment {
-            return Ok(Moment::held(client, id.clone()));
+    /// What was compared is no longer needed: notes of what is there go, those of what should be serve the next quick one.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn finish(&self, client: &Client, compared: &Compared) -> Result<(), CompareError> {
+        // A quick comparison has no notes of its own; those of a full one that was killed are not its to remove.
+        if compared.how.mode != How::FULL {
+            return Ok(());
         }
-        if let Some(state) = pass.state() {
-            let held = Moment::held(client, state.moment);
-            if state.cut != self.cut {
-                held.close().await;
-                return Ok(Moment::open(client, self.index).await?);
+        let pass = self.pass(client);
+        // Whoever may only read the archive's folder computes them again.
+        if let Err(error) = Baseline::keep(&self.archive, self.pipeline, self.sink, self.cut, &pass.should_path()) {
+            tracing::debug!("the notes of what should be are not kept: {error}");
+        }
+        Ok(pass.end()?)
+    }
+
+    fn pass(&self, client: &Client) -> Pass {
+        Pass::of(&self.archive, self.pipeline, self.sink, &format!("{}/{}", client.hosts(), self.index))
+    }
+
+    /// The moment that is read: the given one, else the one of a pass that was killed while it lives, else a new one.
+    async fn open(&self, client: &Client, pass: &Pass) -> Result<Arc<Moment>, CompareError> {
+        let held = pass.state().map(|state| (state.cut, Moment::held(client, state.moment)));
+        match (&self.moment, held) {
+            (Some(given), held) => {
+                if let Some((_, held)) = held.filter(|(_, held)| held.id() != given.id()) {
+                    held.close().await;
+                }
+                return Ok(given.clone());
             }
-            match held.count(&serde_json::json!({"match_none": {}})).await {
-                Ok(_) => return Ok(held),
+            (None, Some((cut, held))) if cut == self.cut => match held.touch().await {
+                Ok(()) => return Ok(Arc::new(held)),
                 Err(error) if error.is_unavailable() => return Err(error.into()),
                 Err(_) => {}
-            }
+            },
+            (None, Some((_, held))) => held.close().await,
+            (None, None) => {}
         }
-        Ok(Moment::open(client, self.index).await?)
+        Ok(Arc::new(Moment::open(client, self.index).await?))
     }
 
     async fn in_moment(&self, moment: &Arc<Moment>, pass: &Pass) -> Result<Compared, CompareError> {
@@ -160,9 +185,10 @@ impl Subject<'_> {
         let extent = Extent::of(moment, before.as_ref().map(|state| state.width)).await?;
         let mut file = IsFile::open(&pass.is_path())?;
         if before.as_ref().is_some_and(|state| state.moment != moment.id()) {
-            units::recheck(moment, &extent, &mut file).await?;
+            unchanged::recheck(moment, &extent, &mut file).await?;
         }
-        let expected = before.filter(|state| state.cut == self.cut).and_then(|state| state.expected);
+        let expected = before.filter(|state| state.cut == self.cut && pass.should_path().exists());
+        let expected = expected.and_then(|state| state.expected);
         pass.note(self.cut, moment.id(), expected, extent.width)?;
         let files = recompute::files(self.pipeline, &self.archive).await?;
         let expected = match expected {
@@ -180,11 +206,6 @@ impl Subject<'_> {
         let paired = self.pair(expected + extent.documents, pass.should_path(), file).await?;
         let mut compared = self.look(moment, &files, paired).await?;
         (compared.found, compared.read, compared.how) = (extent.documents, read, how);
-        // Whoever may only read the archive's folder computes them again.
-        if let Err(error) = Baseline::keep(&self.archive, self.pipeline, self.sink, self.cut, &pass.should_path()) {
-            tracing::debug!("the notes of what should be are not kept: {error}");
-        }
-        pass.end()?;
         Ok(compared)
     }
 

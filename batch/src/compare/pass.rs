@@ -14,7 +14,7 @@ use crate::recompute::RecomputeError;
 /// The folder of all passes, below the archive's.
 const FOLDER: &str = "reconcile";
 /// The version of the files; of another one nothing is taken up.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What a pass compares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

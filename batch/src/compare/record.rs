@@ -17,6 +17,8 @@ pub const SHOULD_BYTES: usize = 24;
 const IS_BYTES: usize = 40;
 /// Bytes before the notes of a unit: its number, how many, and a sum over them.
 const HEAD_BYTES: usize = 24;
+/// How many notes a unit has that was forgotten: its head stands alone.
+const FORGOTTEN: u64 = u64::MAX;
 
 /// A document that should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,8 +181,14 @@ impl IsFile {
         let file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(disk(path))?;
         let mut opened = Self { path: path.to_owned(), file, units: BTreeMap::new(), end: 0 };
         while let Some((unit, count)) = opened.whole_unit_at(opened.end).map_err(disk(path))? {
-            opened.units.insert(unit, (opened.end, count));
-            opened.end += HEAD_BYTES as u64 + count * IS_BYTES as u64;
+            let at = opened.end;
+            opened.end += HEAD_BYTES as u64;
+            if count == FORGOTTEN {
+                opened.units.remove(&unit);
+            } else {
+                opened.units.insert(unit, (at, count));
+                opened.end += count * IS_BYTES as u64;
+            }
         }
         opened.file.set_len(opened.end).map_err(disk(path))?;
         Ok(opened)
@@ -195,6 +203,9 @@ impl IsFile {
         self.file.seek(SeekFrom::Start(at))?;
         self.file.read_exact(&mut head)?;
         let (unit, count, sum) = (number(&head, 0), number(&head, 8), number(&head, 16));
+        if count == FORGOTTEN {
+            return Ok((sum == unit).then_some((unit, count)));
+        }
         let size = count.checked_mul(IS_BYTES as u64).filter(|size| at + HEAD_BYTES as u64 + size <= length);
         let Some(size) = size.and_then(|size| usize::try_from(size).ok()) else { return Ok(None) };
         let mut notes = vec![0; size];
@@ -207,9 +218,18 @@ impl IsFile {
         self.units.iter().map(|(unit, (_, count))| (*unit, *count))
     }
 
-    /// Forgets a unit: it has to be read again.
-    pub fn forget(&mut self, unit: u64) {
-        self.units.remove(&unit);
+    /// Forgets units: they have to be read again, also by whoever takes the file up after this call.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn forget(&mut self, units: &[u64]) -> Result<(), RecomputeError> {
+        if units.is_empty() {
+            return Ok(());
+        }
+        let heads = units.iter().flat_map(|unit| [*unit, FORGOTTEN, *unit]).flat_map(u64::to_le_bytes);
+        self.append(&heads.collect::<Vec<u8>>())?;
+        self.units.retain(|unit, _| !units.contains(unit));
+        self.file.sync_data().map_err(disk(&self.path))
     }
 
     /// Adds a unit, or puts it in the place of what was there.
@@ -223,11 +243,35 @@ impl IsFile {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         bytes.extend_from_slice(&notes);
+        let at = self.end;
+        self.append(&bytes)?;
+        self.units.insert(unit, (at, found.len() as u64));
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), RecomputeError> {
         self.file.seek(SeekFrom::Start(self.end)).map_err(disk(&self.path))?;
-        self.file.write_all(&bytes).map_err(disk(&self.path))?;
-        self.units.insert(unit, (self.end, found.len() as u64));
+        self.file.write_all(bytes).map_err(disk(&self.path))?;
         self.end += bytes.len() as u64;
         Ok(())
+    }
+
+    /// The documents of a unit; none where it was not read.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn unit(&mut self, unit: u64) -> Result<Vec<Is>, RecomputeError> {
+        match self.units.get(&unit) {
+            Some((at, count)) => self.at(*at, *count),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn at(&mut self, at: u64, count: u64) -> Result<Vec<Is>, RecomputeError> {
+        let mut notes = vec![0; usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(IS_BYTES)];
+        self.file.seek(SeekFrom::Start(at + HEAD_BYTES as u64)).map_err(disk(&self.path))?;
+        self.file.read_exact(&mut notes).map_err(disk(&self.path))?;
+        Ok(notes.chunks_exact(IS_BYTES).map(Is::read).collect())
     }
 
     /// The documents whose place `is_wanted`.
@@ -236,11 +280,9 @@ impl IsFile {
     /// Those of the disk.
     pub fn read(&mut self, is_wanted: impl Fn(u64) -> bool) -> Result<Vec<Is>, RecomputeError> {
         let mut wanted = Vec::new();
-        for (at, count) in self.units.values() {
-            let mut notes = vec![0; usize::try_from(*count).unwrap_or(usize::MAX).saturating_mul(IS_BYTES)];
-            self.file.seek(SeekFrom::Start(at + HEAD_BYTES as u64)).map_err(disk(&self.path))?;
-            self.file.read_exact(&mut notes).map_err(disk(&self.path))?;
-            wanted.extend(notes.chunks_exact(IS_BYTES).map(Is::read).filter(|is| is_wanted(is.place)));
+        let units: Vec<(u64, u64)> = self.units.values().copied().collect();
+        for (at, count) in units {
+            wanted.extend(self.at(at, count)?.into_iter().filter(|is| is_wanted(is.place)));
         }
         Ok(wanted)
     }
@@ -276,8 +318,12 @@ mod tests {
             again.add(7, &[is(9)]).unwrap();
             let mut last = IsFile::open(&path).unwrap();
             assert_eq!(last.read(|_| true).unwrap(), [is(9)]);
-            again.forget(7);
+            again.forget(&[7]).unwrap();
             assert_eq!(again.read(|_| true).unwrap(), []);
+            let mut forgetful = IsFile::open(&path).unwrap();
+            assert_eq!(forgetful.units().collect::<Vec<_>>(), [(3, 0)], "also by whoever takes the file up");
+            forgetful.add(7, &[is(8)]).unwrap();
+            assert_eq!(IsFile::open(&path).unwrap().unit(7).unwrap(), [is(8)]);
             OpenOptions::new().write(true).open(&path).unwrap().set_len(whole).unwrap();
             IsFile::open(&path).unwrap().add(4, &[is(5)]).unwrap();
         }

@@ -1,7 +1,6 @@
 //! Reads an index at one moment, unit by unit, and notes each document.
 //!
-//! A unit is a range of sequence numbers. A document keeps its number until it is written again, and then gets one above
-//! all: so a unit that was read is still right in a later moment exactly where it has as many documents as before. Units
+//! A unit is a range of sequence numbers, so that a later moment has most of what was read as it was (`unchanged`). Units
 //! are read several at a time; parsing has threads of its own.
 
 use std::sync::Arc;
@@ -54,8 +53,9 @@ impl Extent {
         while above(end).await? > 0 {
             end *= 2;
         }
-        // To within a 64th; a unit beyond the last document costs a question.
-        let (mut low, mut step) = (end / 2, end / 4);
+        // To within a 64th; a unit beyond the last document costs a question. Of several shards each counts for itself, so
+        // that the largest number may be far below the number of documents.
+        let (mut low, mut step) = (0, end / 2);
         while step > 0 && step >= end / 64 {
             if above(low + step).await? > 0 {
                 low += step;
@@ -80,22 +80,6 @@ impl Extent {
         let to = if unit + 1 >= self.units() { i64::MAX.unsigned_abs() } else { (unit + 1) * self.width };
         numbered(unit * self.width, to)
     }
-}
-
-/// Forgets the units that a later moment has otherwise: they are to be read again. Each shard counts its own sequence
-/// numbers: with several, a count says nothing, and all are forgotten.
-///
-/// # Errors
-/// Where the server does not answer.
-pub async fn recheck(moment: &Moment, extent: &Extent, file: &mut IsFile) -> Result<(), IndexError> {
-    let read: Vec<(u64, u64)> = file.units().collect();
-    let shards = moment.ask(json!({"size": 0, "track_total_hits": false})).await?["_shards"]["total"].clone();
-    for (unit, count) in read {
-        if shards != 1 || unit >= extent.units() || moment.count(&extent.query(unit)).await? != count {
-            file.forget(unit);
-        }
-    }
-    Ok(())
 }
 
 /// Reads every unit that the file does not have; how many documents were read.

@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use crate::shop::{SOON, Shop, TABLES, Text};
 
 /// Views of the pass that is killed: several units of 9,000 documents.
-const VIEWS: usize = 60_000;
+pub(crate) const VIEWS: usize = 60_000;
 
-fn path(index: &str, id: &str) -> String {
+pub(crate) fn path(index: &str, id: &str) -> String {
     format!("/{index}/_doc/{}", id.replace('|', "%7C"))
 }
 
@@ -32,7 +32,7 @@ async fn fill(shop: &mut Shop) -> Result<()> {
 }
 
 /// Every difference of the first sink, as kind and id.
-fn differences(certificate: &Value) -> BTreeSet<(String, String)> {
+pub(crate) fn differences(certificate: &Value) -> BTreeSet<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let samples = certificate["sinks"][0]["samples"].as_array().into_iter().flatten();
     samples.map(|sample| (text(&sample["kind"]), text(&sample["id"]))).collect()
@@ -170,10 +170,14 @@ async fn an_index_that_only_lacks_the_field_is_given_it() -> Result<()> {
     stream.terminate(SOON).await
 }
 
-async fn many_views(shop: &mut Shop) -> Result<()> {
-    let view = |n: usize| json!({"product_id": "p", "user_id": format!("u{n}"), "view_time": n, "page_url": "x", "ts": 1_600_000_000_000_u64});
-    let views = (0..VIEWS).map(|n| Record::value(view(n).to_string())).collect();
-    shop.send("views", views).await
+/// A view by a user of that number.
+pub(crate) fn view(n: usize) -> Record {
+    let view = json!({"product_id": "p", "user_id": format!("u{n}"), "view_time": n, "page_url": "x", "ts": 1_600_000_000_000_u64});
+    Record::value(view.to_string())
+}
+
+pub(crate) async fn many_views(shop: &mut Shop) -> Result<()> {
+    shop.send("views", (0..VIEWS).map(view).collect()).await
 }
 
 /// Starts a reconcile and kills it as soon as it has read something; how many documents it had noted of how many.

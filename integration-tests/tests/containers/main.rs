@@ -10,6 +10,7 @@ mod pipeline;
 mod prometheus;
 mod repair;
 mod compare;
+mod moments;
 mod plans;
 mod beyond;
 mod rebuild;

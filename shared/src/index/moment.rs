@@ -3,24 +3,29 @@
 //! Answers are given as text and read where they lie ([`Page`]): a scan copies no document that it does not keep.
 
 use std::borrow::Cow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use elasticsearch::http::Method;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
+use tokio::task::JoinHandle;
 
 use super::client::{Client, IndexError};
 use super::scan::Found;
 use crate::coordinates::Version;
 
-/// How long the server keeps the moment between two questions: longer than a recompute takes before the scan, and than
-/// it takes to start a pass again that was killed.
-const KEEP_ALIVE: &str = "30m";
+/// How long the server keeps the moment between two questions: longer than it takes to start a pass again that was killed.
+const KEEP_ALIVE: Duration = Duration::from_secs(30 * 60);
+/// How often a moment is asked for that is not read yet: five times within [`KEEP_ALIVE`], so that a server may fail to
+/// answer for a while.
+const ASK_EVERY: Duration = Duration::from_secs(6 * 60);
 
 /// A point in time.
 pub struct Moment {
     client: Client,
+    keep_alive: Duration,
     /// The server may give it another name with each answer.
     id: Mutex<String>,
 }
@@ -133,13 +138,23 @@ impl Moment {
     /// Where the server does not open one.
     pub async fn open(client: &Client, index: &str) -> Result<Self, IndexError> {
         client.refresh(index).await?;
-        Ok(Self::held(client, client.open_point_in_time(index, KEEP_ALIVE).await?))
+        Self::open_for(client, index, KEEP_ALIVE).await
+    }
+
+    /// The same, kept for so long between two questions.
+    ///
+    /// # Errors
+    /// Where the server does not open one.
+    pub async fn open_for(client: &Client, index: &str, keep_alive: Duration) -> Result<Self, IndexError> {
+        client.refresh(index).await?;
+        let id = client.open_point_in_time(index, &milliseconds(keep_alive)).await?;
+        Ok(Self { client: client.clone(), keep_alive, id: Mutex::new(id) })
     }
 
     /// A moment that is open already.
     #[must_use]
     pub fn held(client: &Client, id: String) -> Self {
-        Self { client: client.clone(), id: Mutex::new(id) }
+        Self { client: client.clone(), keep_alive: KEEP_ALIVE, id: Mutex::new(id) }
     }
 
     /// Its name.
@@ -149,7 +164,7 @@ impl Moment {
     }
 
     /// Lets it go. The server forgets it by itself too; that this fails says nothing about what was read.
-    pub async fn close(self) {
+    pub async fn close(&self) {
         let _ = self.client.json(Method::Delete, "/_pit", Some(&json!({"id": self.id()}))).await;
     }
 
@@ -157,6 +172,14 @@ impl Moment {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Asks for nothing: whether it is still there, and from now on it is kept as long again.
+    ///
+    /// # Errors
+    /// [`IndexError::Expired`] where it is gone; others where the server does not answer.
+    pub async fn touch(&self) -> Result<(), IndexError> {
+        self.count(&json!({"match_none": {}})).await.map(drop)
     }
 
     /// Documents that a query finds.
@@ -213,13 +236,50 @@ impl Moment {
     }
 
     async fn send(&self, mut question: Json) -> Result<Vec<u8>, IndexError> {
-        question["pit"] = json!({"id": self.id(), "keep_alive": KEEP_ALIVE});
+        question["pit"] = json!({"id": self.id(), "keep_alive": milliseconds(self.keep_alive)});
         let answer = self.client.send(Method::Post, "/_search", Some(question.to_string().into_bytes())).await?;
         if answer.status == 404 && String::from_utf8_lossy(&answer.body).contains("search_context_missing") {
             return Err(IndexError::Expired { hosts: self.client.hosts().to_owned() });
         }
         self.client.expect_success(&answer)?;
         Ok(answer.body)
+    }
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{}ms", time.as_millis())
+}
+
+/// Asks moments now and then, so that none expires while nobody reads it. It ends with the value, and closes none.
+pub struct Keeper(JoinHandle<()>);
+
+impl Keeper {
+    /// Of moments as they are opened by default.
+    #[must_use]
+    pub fn of(moments: Vec<Arc<Moment>>) -> Self {
+        Self::every(ASK_EVERY, moments)
+    }
+
+    /// Asks every so often.
+    #[must_use]
+    pub fn every(pause: Duration, moments: Vec<Arc<Moment>>) -> Self {
+        Self(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                for moment in &moments {
+                    // Whoever reads it will see that it is gone, or that the server does not answer, and says so.
+                    if let Err(error) = moment.touch().await {
+                        tracing::debug!("a point in time that is kept: {error}");
+                    }
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use tantivy::DocId;
-use tantivy::columnar::{Column as Numbers, StrColumn};
+use tantivy::columnar::{Column as Numbers, DynamicColumn, NumericalType, StrColumn};
 
-use super::super::mapping::Mapping;
+use super::super::mapping::{Mapping, SEQ_NO};
 use super::super::part::Segment;
 use super::super::value::Kind;
 
@@ -34,8 +34,13 @@ pub(super) enum Column {
 
 impl Column {
     pub(super) fn open(name: &str, mapping: &Mapping, segment: &Segment<'_>) -> tantivy::Result<Self> {
-        let Some(mapped) = mapping.field(name) else { return Ok(Self::Nowhere) };
         let columns = segment.reader.fast_fields();
+        if name == SEQ_NO {
+            let numbers = columns.dynamic_column_handles(SEQ_NO)?.first().map(|handle| handle.open()).transpose()?;
+            let whole = numbers.and_then(|numbers| numbers.coerce_numerical(NumericalType::I64));
+            return Ok(if let Some(DynamicColumn::I64(whole)) = whole { Self::Whole(whole) } else { Self::Nowhere });
+        }
+        let Some(mapped) = mapping.field(name) else { return Ok(Self::Nowhere) };
         Ok(match mapped.kind {
             Kind::Text => None,
             Kind::Keyword => {

@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::super::answer::Refusal;
 use super::super::dates::{self, Interval, Unit};
+use super::super::mapping::SEQ_NO;
 use super::super::part::Part;
 use super::super::request::{list, only};
 use super::super::value::{self, Kind as FieldKind};
@@ -105,8 +106,10 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(parts: &[Part]) -> Self {
-        let fields =
-            |part: &Part| part.engine.mapping.fields().map(|(name, mapped)| (name.clone(), mapped.kind)).collect();
+        let fields = |part: &Part| {
+            let mapped = part.engine.mapping.fields().map(|(name, mapped)| (name.clone(), mapped.kind));
+            mapped.chain([(SEQ_NO.to_owned(), FieldKind::Long)]).collect()
+        };
         Self {
             fields: Vec::new(),
             texts: FxHashSet::default(),

@@ -100,6 +100,15 @@ fn numbers_dates_and_booleans_are_keys_of_their_kind() {
 }
 
 #[test]
+fn sequence_numbers_are_summed_and_a_document_that_is_written_again_has_a_larger_one() {
+    let server = orders();
+    let sum = || aggregate(&server, json!({"sum": {"field": "_seq_no"}}));
+    assert_eq!(sum(), json!({"value": 15.0}));
+    server.fill(&[("3".into(), json!({"price": 1}))]);
+    assert_eq!(sum(), json!({"value": 19.0}));
+}
+
+#[test]
 fn time_is_cut_by_the_calendar_and_holes_are_filled() {
     let server = orders();
     let counts = |body: Json| -> Vec<String> {
