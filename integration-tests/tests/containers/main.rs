@@ -13,6 +13,7 @@ mod compare;
 mod plans;
 mod beyond;
 mod rebuild;
+mod changed;
 mod compaction;
 mod schema;
 mod schedules;
