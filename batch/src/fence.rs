@@ -94,6 +94,11 @@ pub async fn pass(pipeline: &Pipeline, settings: &Settings) -> Result<Step, Fenc
     }
 }
 
+/// Whether a stream that fills this archive answers.
+pub async fn is_stream_running(settings: &Settings) -> bool {
+    status(settings).await.is_some()
+}
+
 /// `None` where no stream answers, or one that fills another archive.
 async fn status(settings: &Settings) -> Option<Status> {
     let client = reqwest::Client::builder().timeout(ANSWER_PATIENCE).no_proxy().build().ok()?;

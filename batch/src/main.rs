@@ -165,6 +165,9 @@ fn list_certificates(pipeline: &Pipeline, output: Output) -> Result<u8, Failure>
         writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&listed).map_err(failed)?)?;
         return Ok(0);
     }
+    if listed.is_empty() {
+        eprintln!("there is no certificate yet: each reconcile leaves one");
+    }
     for one in listed {
         let differences = one.differences;
         writeln!(io::stdout(), "{}  {:<11}  step {}, {differences} differences", one.name, one.verdict, Step(one.cut))?;

@@ -7,6 +7,8 @@
 //!    step, and what it lacks is written at the step's last version, so that what the stream has written into it meanwhile
 //!    wins. That is repeated until nothing differs.
 //!
+//! A running stream writes through the alias, so that one of another program is refused before the fill and again before the swap.
+//!
 //! Before the swap a failure leaves the old index as it was and takes the new one away. After it, a reconcile with `--repair`
 //! does what is left.
 
@@ -19,6 +21,7 @@ use lockstep_shared::coordinates::Step;
 use lockstep_shared::document::write_json;
 use lockstep_shared::index::{Action, Client, ClientConfig, IndexError, Operation, index_name};
 use lockstep_shared::plan::{Pipeline, Sink};
+use lockstep_shared::programs::{self, fingerprint};
 use lockstep_shared::sql::settings::{SettingError, Settings};
 
 use crate::certificate::{Certificate, Repaired, SinkReport};
@@ -114,6 +117,19 @@ pub enum RebuildError {
         /// The name.
         name: String,
     },
+    /// A stream would write the documents of another program through the alias.
+    #[error(
+        "the stream at {address} runs another program (the archive's last is {running}, this one is {given}), and would write its \
+         documents into the new index; stop that stream, rebuild, and then start it with this program. The old index is as it was"
+    )]
+    OtherProgram {
+        /// Where the stream answers.
+        address: String,
+        /// The fingerprint of its program.
+        running: String,
+        /// The fingerprint of the one that is rebuilt with.
+        given: String,
+    },
     /// The new index is not what it should be.
     #[error(
         "the new index {index} was not put in place: {differences} documents differ from the archive after it was written \
@@ -192,13 +208,18 @@ pub async fn rebuild(pipeline: &Pipeline, options: &Options) -> Result<Rebuilt, 
     if matches!(behind, Behind::OwnName) && options.own_name == OwnName::Refuse {
         return Err(RebuildError::OwnName { name: name.to_owned() });
     }
+    refuse_another_program(pipeline, &settings).await?;
     let (mut seconds, mut began) = (BTreeMap::new(), Instant::now());
     let mut phase = |name: &'static str| {
         seconds.insert(name, std::mem::replace(&mut began, Instant::now()).elapsed().as_secs_f64());
     };
     let index = names::fresh(name);
     let new = Target { pipeline, settings: &settings, sink, index: &index };
-    let proven = prove(&new, &client).await;
+    let proven = match prove(&new, &client).await {
+        // One may have been started since.
+        Ok(written) => refuse_another_program(pipeline, &settings).await.map(|()| written),
+        failed => failed,
+    };
     if proven.is_err() {
         // The old index is untouched; the new one is of no use.
         let _ = client.delete_index(&index).await;
@@ -219,6 +240,21 @@ pub async fn rebuild(pipeline: &Pipeline, options: &Options) -> Result<Rebuilt, 
     };
     let certificate = certificate(&named, &cut, &compared, seconds);
     Ok(Rebuilt { sink: sink.name.clone(), name: name.to_owned(), index, kept, written, after_swap, certificate })
+}
+
+/// A stream that runs keeps its program in the archive's folder before it writes.
+async fn refuse_another_program(pipeline: &Pipeline, settings: &Settings) -> Result<(), RebuildError> {
+    if !fence::is_stream_running(settings).await {
+        return Ok(());
+    }
+    let given = fingerprint(pipeline);
+    match programs::read(&settings.archive_path).pop() {
+        Some(last) if last.fingerprint != given => {
+            let address = format!("http://{}", settings.http_address);
+            Err(RebuildError::OtherProgram { address, running: last.fingerprint, given })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn chosen<'a>(pipeline: &'a Pipeline, given: Option<&str>) -> Result<&'a Sink, RebuildError> {

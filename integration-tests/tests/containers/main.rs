@@ -14,6 +14,7 @@ mod moments;
 mod plans;
 mod beyond;
 mod rebuild;
+mod changed;
 mod compaction;
 mod schema;
 mod schedules;

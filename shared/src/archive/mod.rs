@@ -178,4 +178,6 @@ impl Archive {
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod schedules;
+#[cfg(test)]
 mod tests;
