@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn fewer_buckets_hold_the_same_and_what_came_and_went_leaves_nothing() {
-        let digests: Vec<Digest> = (0..1_500_u128).map(|n| Digest(n * 7_919 << 104)).collect();
+        let digests: Vec<Digest> = (0..1_500_u128).map(|n| Digest((n * 7_919) << 104)).collect();
         let mut all = Buckets::finest();
         digests.iter().for_each(|digest| all.add(*digest));
         let few = all.fitting();

@@ -220,7 +220,7 @@ mod tests {
             timestamp_ms: None,
             key: None,
             value: Some(b"{}".to_vec()),
-            content: Content::Row(values.iter().map(|value| Value::string(*value)).collect()),
+            content: Content::Row(values.iter().map(|value| Value::string(value)).collect()),
         };
         let records: Vec<ArchivedRecord> = (0..).zip(rows).map(record).collect();
         let note = Note { step: Step(9), positions: BTreeMap::new(), acknowledged: Step(9), uncertain_after: None };

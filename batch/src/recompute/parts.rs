@@ -86,12 +86,8 @@ pub(super) fn each_batch(
     for number in 1..sink.query.inputs.len() {
         let Some(join) = join_of(number) else { continue };
         let right = parting.rows(number, files, parting.right_keys(number, join))?;
-        let mut next = match join_of(number + 1) {
-            Some(join) => {
-                Some(Scatter::new(&parting, format!("left{number}"), parting.left_keys(number + 1, Some(join))))
-            }
-            None => None,
-        };
+        let scatter = |join| Scatter::new(&parting, format!("left{number}"), parting.left_keys(number + 1, Some(join)));
+        let mut next = join_of(number + 1).map(scatter);
         for part in 0..count {
             let (of_left, of_right) = (parting.read(&left, part)?, parting.read(&right, part)?);
             let frame = join_input(pipeline, &sink.query, (number, join), of_left, of_right);

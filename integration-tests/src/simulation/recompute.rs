@@ -97,7 +97,7 @@ impl From<RecomputeError> for Wrong {
     }
 }
 
-async fn write(ended: &Ended, folder: &std::path::Path) -> Result<(), ArchiveError> {
+async fn write(ended: &Ended, folder: &Path) -> Result<(), ArchiveError> {
     for (table, stored) in ended.pipeline.tables.iter().zip(&ended.world.archive) {
         let mut archive = Archive::new(folder).open(table).await?;
         if let Some(note) = &stored.note {

@@ -106,7 +106,9 @@ impl World {
             Event::Append => self.append(2).await,
             Event::Note => self.append(0).await,
             Event::Restart => self.writer = self.archive.open(&table()).await.unwrap(),
-            Event::Compact => drop(self.compact().await),
+            Event::Compact => {
+                self.compact().await;
+            }
             Event::Merge => self.merge().await,
             Event::Commit => self.commit().await,
             Event::KilledWriting(at) => self.killed_writing(at),
