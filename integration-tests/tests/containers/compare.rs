@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use crate::shop::{SOON, Shop, TABLES, Text};
 
 /// Views of the pass that is killed: several units of 9,000 documents.
-pub(crate) const VIEWS: usize = 60_000;
+pub(crate) const VIEWS: usize = 120_000;
+/// Views that are sent at a time: fewer than a producer's queue takes.
+const SENT: usize = 40_000;
 
 pub(crate) fn path(index: &str, id: &str) -> String {
     format!("/{index}/_doc/{}", id.replace('|', "%7C"))
@@ -177,7 +179,10 @@ pub(crate) fn view(n: usize) -> Record {
 }
 
 pub(crate) async fn many_views(shop: &mut Shop) -> Result<()> {
-    shop.send("views", (0..VIEWS).map(view).collect()).await
+    for from in (0..VIEWS).step_by(SENT) {
+        shop.send("views", (from..(from + SENT).min(VIEWS)).map(view).collect()).await?;
+    }
+    Ok(())
 }
 
 /// Starts a reconcile and kills it as soon as it has read something; how many documents it had noted of how many.

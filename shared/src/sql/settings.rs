@@ -59,7 +59,7 @@ pub const SETTINGS: [Setting; 11] = [
     Setting {
         name: "lockstep.reconcile.memory",
         default: "2 GiB",
-        meaning: "most memory for what a reconcile notes of documents; more is done in parts, from files",
+        meaning: "most memory for the joined tables of a recompute, and for notes of documents; more is done in parts, from files",
     },
     Setting {
         name: "lockstep.repair.limit",
