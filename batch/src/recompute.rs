@@ -23,6 +23,7 @@ mod parts;
 
 use changed::Changed;
 pub use changed::{Side, each_changed};
+pub(crate) use parts::wanted as parts_wanted;
 use rows::rows;
 pub(crate) use rows::{last_of, standing};
 

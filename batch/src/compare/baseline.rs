@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 use super::pass::folder;
 use super::quick::Buckets;
 use super::record::{SHOULD_BYTES, Should, each_should};
-use crate::recompute::{RecomputeError, Side, each_changed};
+use crate::recompute::{RecomputeError, Side, each_changed, parts_wanted};
 
 /// The folder of all baselines, below the archive's.
 const FOLDER: &str = "baselines";
@@ -151,7 +151,8 @@ impl Baseline {
     }
 
     /// Brings it up to a later step; how many notes came and went. `None`, and nothing done, where it is of a later step
-    /// itself, or where so much has changed that to compute everything again is better: more than `most` notes.
+    /// itself, or where to compute everything again is better: where more than `most` notes changed, or where the joined
+    /// tables, all of which a computation of changes has in memory, are larger than that.
     ///
     /// # Errors
     /// Where the archive cannot be read, or the disk does not take it.
@@ -163,7 +164,7 @@ impl Baseline {
         to: Step,
         most: u64,
     ) -> Result<Option<u64>, RecomputeError> {
-        if to < self.step {
+        if to < self.step || (to > self.step && parts_wanted(pipeline, sink, files)? > 1) {
             return Ok(None);
         }
         let (mut changes, mut id) = (FxHashMap::<Should, i64>::default(), String::new());

@@ -38,7 +38,7 @@ const ROW_BYTES: u64 = 64;
 const CELL_BYTES: u64 = 16;
 
 /// How many parts the setting asks for; 1 where everything that has to be in memory at a time fits.
-pub(super) fn wanted(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>]) -> Result<usize, RecomputeError> {
+pub(crate) fn wanted(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>]) -> Result<usize, RecomputeError> {
     // A wrong setting was refused before.
     let Ok(settings) = Settings::of(pipeline) else { return Ok(1) };
     let mut bytes = 0;
