@@ -23,15 +23,17 @@ use lockstep_shared::index::{Action, Client, ClientConfig, IndexError, Operation
 use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::programs::{self, fingerprint};
 use lockstep_shared::sql::settings::{SettingError, Settings};
+use tokio::sync::mpsc;
 
+use crate::batch::Batch;
 use crate::certificate::{Certificate, Repaired, SinkReport};
 use crate::compare::Mode;
 use crate::cut::{self, Cut};
 use crate::diff::Compared;
 use crate::fence::{self, FenceError};
-use crate::recompute::RecomputeError;
+use crate::recompute::{self, RecomputeError, each_batch};
 use crate::reconcile::{ReconcileError, compare, compare_still};
-use crate::repair::execute::{RepairError, Target, execute, expected, write};
+use crate::repair::execute::{RepairError, Target, execute, write};
 use crate::repair::plan;
 use crate::{kept, lock};
 use names::Behind;
@@ -303,24 +305,34 @@ async fn proof(new: &Target<'_>, cut: Step, client: &Client, repaired: Repaired)
 /// Writes what should be after the archive's last step, at that step's version.
 async fn fill(new: &Target<'_>, client: &Client) -> Result<Repaired, RebuildError> {
     let (cut, _) = cut::archived(new.pipeline, new.settings).await?;
-    let documents = expected(new, cut).await?;
+    let files = recompute::files(new.pipeline, &new.settings.archive_path).await?;
+    let (pipeline, sink) = (new.pipeline.clone(), new.sink.clone());
+    let (send, mut receive) = mpsc::channel::<Vec<Operation>>(1);
+    let computing = tokio::task::spawn_blocking(move || {
+        each_batch(&pipeline, &sink, &files, cut, |batch| {
+            for from in (0..batch.rows()).step_by(DOCUMENTS_AT_A_TIME) {
+                let rows = from..(from + DOCUMENTS_AT_A_TIME).min(batch.rows());
+                let operations = rows.map(|row| written_at(&sink, cut, batch, row)).collect();
+                // Nobody takes them where a write failed, which is then what is told.
+                send.blocking_send(operations).map_err(|_| None)?;
+            }
+            Ok::<(), Option<RecomputeError>>(())
+        })
+    });
     let mut repaired = Repaired::default();
-    let mut documents = documents.into_iter();
-    loop {
-        let operations: Vec<Operation> = documents
-            .by_ref()
-            .take(DOCUMENTS_AT_A_TIME)
-            .map(|(id, values)| {
-                let mut json = Vec::new();
-                write_json(&new.sink.columns, &values, &mut json);
-                Operation { id, version: cut.version(), action: Action::Index(json) }
-            })
-            .collect();
-        if operations.is_empty() {
-            return Ok(repaired);
-        }
+    while let Some(operations) = receive.recv().await {
         repaired.add(write(new, client, operations).await?);
     }
+    match computing.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic())) {
+        Err(Some(error)) => Err(error.into()),
+        Ok(()) | Err(None) => Ok(repaired),
+    }
+}
+
+fn written_at(sink: &Sink, cut: Step, batch: &Batch<'_>, row: usize) -> Operation {
+    let mut json = Vec::new();
+    write_json(&sink.columns, &batch.values(row), &mut json);
+    Operation { id: batch.id(row), version: cut.version(), action: Action::Index(json) }
 }
 
 /// Writes what the stream wrote into the old index before the swap, until nothing differs; the last comparison, and what was

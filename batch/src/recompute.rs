@@ -122,13 +122,13 @@ pub fn documents(
 ///
 /// # Errors
 /// Where a file cannot be read, and those of `take`, after which it gives no more.
-pub fn each_batch(
+pub fn each_batch<E: From<RecomputeError>>(
     pipeline: &Pipeline,
     sink: &Sink,
     files: &[Vec<PathBuf>],
     cut: Step,
-    take: impl FnMut(&Batch<'_>) -> Result<(), RecomputeError>,
-) -> Result<(), RecomputeError> {
+    take: impl FnMut(&Batch<'_>) -> Result<(), E>,
+) -> Result<(), E> {
     let parts = parts::wanted(pipeline, sink, files)?;
     if parts > 1 {
         return parts::each_batch(pipeline, sink, files, (cut, parts), take);

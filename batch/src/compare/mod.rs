@@ -360,9 +360,10 @@ pub async fn standing(
     archive: &Path,
     step: Step,
     ids: impl Iterator<Item = DocumentId>,
-) -> Result<recompute::Documents, CompareError> {
+) -> Result<recompute::Documents, RecomputeError> {
     let files = recompute::files(pipeline, archive).await?;
     let places = ids.map(|id| hash_of_id(&id.0)).collect();
     let (pipeline, sink) = (pipeline.clone(), sink.clone());
-    Ok(tokio::task::spawn_blocking(move || look::expected(&pipeline, &sink, &files, step, &places)).await??)
+    let computed = tokio::task::spawn_blocking(move || look::expected(&pipeline, &sink, &files, step, &places));
+    computed.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
 }

@@ -72,13 +72,13 @@ fn in_memory(table: &Table, path: &Path) -> Result<u64, PolarsError> {
 }
 
 /// See [`super::each_batch`].
-pub(super) fn each_batch(
+pub(super) fn each_batch<E: From<RecomputeError>>(
     pipeline: &Pipeline,
     sink: &Sink,
     files: &[Vec<PathBuf>],
     (cut, count): (Step, usize),
-    mut take: impl FnMut(&Batch<'_>) -> Result<(), RecomputeError>,
-) -> Result<(), RecomputeError> {
+    mut take: impl FnMut(&Batch<'_>) -> Result<(), E>,
+) -> Result<(), E> {
     let root = Settings::of(pipeline).map(|settings| settings.archive_path).unwrap_or_default();
     let parting = Parting { pipeline, sink, cut, count, folder: Folder::make(&root)? };
     let join_of = |number: usize| sink.query.inputs.get(number).and_then(|input| input.join.as_ref());

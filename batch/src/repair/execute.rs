@@ -1,6 +1,5 @@
 //! Carries a repair out, stage by stage, in one idempotent attempt: what is refused is told, what was overtaken is left alone.
 
-use lockstep_shared::coordinates::Step;
 use lockstep_shared::identity::DocumentId;
 use lockstep_shared::index::carried::carrying;
 use lockstep_shared::index::delivery::Written;
@@ -10,8 +9,9 @@ use lockstep_shared::sql::settings::Settings;
 
 use super::{Stage, settled};
 use crate::certificate::Repaired;
+use crate::compare::standing;
 use crate::fence::{self, FenceError};
-use crate::recompute::{self, Documents, RecomputeError};
+use crate::recompute::RecomputeError;
 
 /// Bulk bodies of a repair under way at a time.
 const PARALLEL_BODIES: usize = 2;
@@ -87,19 +87,9 @@ pub async fn execute(target: &Target<'_>, client: &Client, stages: Vec<Stage>) -
 
 async fn settle(target: &Target<'_>, client: &Client, ids: Vec<DocumentId>) -> Result<Written, RepairError> {
     let cut = fence::pass(target.pipeline, target.settings).await?;
-    let expected = expected(target, cut).await?;
+    let archive = &target.settings.archive_path;
+    let expected = standing(target.pipeline, target.sink, archive, cut, ids.iter().cloned()).await?;
     Ok(write(target, client, settled(target.sink, cut, ids, &expected)).await?)
-}
-
-/// What the sink's documents should be after a step.
-///
-/// # Errors
-/// Where the archive cannot be read.
-pub async fn expected(target: &Target<'_>, cut: Step) -> Result<Documents, RecomputeError> {
-    let files = recompute::files(target.pipeline, &target.settings.archive_path).await?;
-    let (pipeline, sink) = (target.pipeline.clone(), target.sink.clone());
-    let computed = tokio::task::spawn_blocking(move || recompute::documents(&pipeline, &sink, &files, cut));
-    computed.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
 }
 
 /// Writes operations into the target's index, each document with its digest where the index has a place for it.

@@ -236,7 +236,7 @@ async fn recompute_alone(sets: &[String], documents: usize) -> Result<f64> {
         let (begin, mut rows) = (Instant::now(), 0);
         recompute::each_batch(&pipeline, &pipeline.sinks[0], &files, Step(u64::MAX), |batch| {
             rows += batch.rows();
-            Ok(())
+            Ok::<_, recompute::RecomputeError>(())
         })?;
         ensure!(rows == documents, "{rows} documents were recomputed, and {documents} should be");
         Ok(begin.elapsed().as_secs_f64())
