@@ -137,6 +137,8 @@ pub struct SinkReport {
     pub different: u64,
     /// Documents that should not be there.
     pub extra: u64,
+    /// Documents that differ besides, and were too many to be looked at.
+    pub unexamined: u64,
     /// How many differ for each cause; empty where causes were not looked for.
     pub by_cause: BTreeMap<String, u64>,
     /// Some of each kind.
@@ -236,7 +238,8 @@ impl Certificate {
 }
 
 fn verdict(sinks: &[SinkReport]) -> Verdict {
-    let is_repaired = |sink: &SinkReport| sink.repair.as_ref().is_some_and(|repaired| repaired.refused.is_empty());
+    let is_done = |repaired: &Repaired| repaired.refused.is_empty();
+    let is_repaired = |sink: &SinkReport| sink.unexamined == 0 && sink.repair.as_ref().is_some_and(is_done);
     let differ: Vec<&SinkReport> = sinks.iter().filter(|sink| sink.differences() > 0).collect();
     match differ.as_slice() {
         [] => Verdict::InLockstep,
@@ -260,13 +263,14 @@ impl SinkReport {
             mode: compared.how.mode,
             how: compared.how.what.clone(),
             read: compared.read,
-            expected: compared.equal + missing + different,
+            expected: compared.equal + missing + different + compared.unexamined,
             found: compared.found,
             equal: compared.equal,
             younger: compared.younger,
             missing,
             different,
             extra: count("extra"),
+            unexamined: compared.unexamined,
             by_cause: BTreeMap::new(),
             samples: shown.map(|d| sample(sink, d)).collect(),
             repair: None,
@@ -277,7 +281,7 @@ impl SinkReport {
     /// How many documents are not as they should be.
     #[must_use]
     pub fn differences(&self) -> u64 {
-        self.missing + self.different + self.extra
+        self.missing + self.different + self.extra + self.unexamined
     }
 
     fn write(&self, cut: Step, out: &mut String) -> std::fmt::Result {
@@ -291,6 +295,14 @@ impl SinkReport {
         writeln!(out, "  compared in {} mode, {} documents read: {}", self.mode, self.read, self.how)?;
         if self.differences() > 0 {
             writeln!(out, "  {} missing, {} different, {} extra", self.missing, self.different, self.extra)?;
+        }
+        if self.unexamined > 0 {
+            writeln!(
+                out,
+                "  {} more differ, too many to be looked at with this lockstep.reconcile.memory: rebuild the index, or repair \
+                 again and again",
+                self.unexamined
+            )?;
         }
         for (cause, count) in &self.by_cause {
             writeln!(out, "  {count} {cause}")?;

@@ -90,6 +90,8 @@ pub struct Compared {
     pub equal: u64,
     /// Documents written or deleted after the cut: they are not judged.
     pub younger: u64,
+    /// Documents that differ by their notes, and were too many to be looked at.
+    pub unexamined: u64,
     /// Documents that the index holds.
     pub found: u64,
     /// Documents that were read of them: fewer where a pass was taken up again, or a quick one.
@@ -162,6 +164,7 @@ impl<'a> Comparison<'a> {
             differences,
             equal,
             younger,
+            unexamined: 0,
             found,
             read: found,
             how: How::full("every field of every document".into()),

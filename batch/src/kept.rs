@@ -96,6 +96,7 @@ struct ShortSink {
     missing: u64,
     different: u64,
     extra: u64,
+    unexamined: u64,
     repair: Option<Json>,
 }
 
@@ -117,7 +118,7 @@ pub fn list(archive: &Path, skipped: &mut dyn FnMut(&Path, &str)) -> io::Result<
 
 impl Short {
     fn listed(self, path: &Path) -> Listed {
-        let count = |sink: &ShortSink| sink.missing + sink.different + sink.extra;
+        let count = |sink: &ShortSink| sink.missing + sink.different + sink.extra + sink.unexamined;
         let differences = self.sinks.iter().map(count).sum();
         let is_repaired = self.sinks.iter().filter(|sink| count(sink) > 0).all(|sink| sink.repair.is_some());
         let told = match differences {

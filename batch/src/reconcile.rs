@@ -214,9 +214,9 @@ async fn judge<'a>(
 
 /// Repairs every index, or none where one would be touched too much.
 async fn repair(cut: Step, limit: Limit, judged: &mut [Judged<'_>]) -> Result<(), ReconcileError> {
-    for Judged { compared, report, .. } in judged.iter_mut() {
+    for Judged { report, .. } in judged.iter_mut() {
         let documents = report.expected.max(report.found);
-        report.held_back = limit.holds_back(compared.differences.len() as u64, documents);
+        report.held_back = limit.holds_back(report.differences(), documents);
     }
     if judged.iter().any(|judged| judged.report.held_back.is_some()) {
         return Ok(());

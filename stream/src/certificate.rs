@@ -48,6 +48,7 @@ struct Report {
     missing: u64,
     different: u64,
     extra: u64,
+    unexamined: u64,
     repair: Option<Json>,
 }
 
@@ -67,7 +68,7 @@ pub fn last(archive: &Path) -> Option<LastCertificate> {
 impl Certificate {
     fn short(self) -> Option<LastCertificate> {
         let made_at_seconds = chrono::DateTime::parse_from_rfc3339(&self.made_at).ok()?.timestamp();
-        let count = |report: &Report| report.missing + report.different + report.extra;
+        let count = |report: &Report| report.missing + report.different + report.extra + report.unexamined;
         let differences = self.sinks.iter().map(count).sum();
         let is_repaired = self.sinks.iter().filter(|report| count(report) > 0).all(|report| report.repair.is_some());
         let told = match differences {

@@ -53,6 +53,7 @@ fn report(sink: &SinkReport) -> Markup {
         ("missing", sink.missing),
         ("different", sink.different),
         ("extra", sink.extra),
+        ("different besides, too many to be looked at", sink.unexamined),
         ("changed after the cut, left out", sink.younger),
     ];
     html! {

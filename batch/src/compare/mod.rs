@@ -40,6 +40,8 @@ use units::Extent;
 /// Bytes that one note takes while notes are paired: itself, what a growing list wastes, and as much again for what the
 /// system keeps of memory that was given back before.
 const PAIRED_BYTES: u64 = 160;
+/// Bytes that a difference takes, about: what should be, what is there, and why.
+const DIFFERENCE_BYTES: u64 = 2_048;
 /// How often a moment of our own that expired while it was read is opened anew.
 const RENEWALS: usize = 5;
 
@@ -310,8 +312,9 @@ impl Subject<'_> {
         &self,
         moment: &Arc<Moment>,
         files: &[Vec<PathBuf>],
-        paired: Paired,
+        mut paired: Paired,
     ) -> Result<Compared, CompareError> {
+        let unexamined = paired.limit(self.memory_bytes / DIFFERENCE_BYTES);
         let Paired { equal, younger, places, seq_nos } = paired;
         let places = Arc::new(places);
         let expected = if places.is_empty() {
@@ -329,6 +332,7 @@ impl Subject<'_> {
         compared.differences.sort_by_cached_key(Difference::id);
         compared.equal += equal;
         compared.younger += younger;
+        compared.unexamined = unexamined;
         Ok(compared)
     }
 }

@@ -40,6 +40,21 @@ impl Paired {
         }
     }
 
+    /// Leaves `most` places at most to be looked at; how many are not.
+    pub fn limit(&mut self, most: u64) -> u64 {
+        let more = (self.places.len() as u64).saturating_sub(most);
+        if more > 0 {
+            let few = usize::try_from(most).unwrap_or(usize::MAX);
+            // The first by their hashes, which are any.
+            let mut sorted: Vec<u64> = self.places.drain().collect();
+            sorted.sort_unstable();
+            sorted.truncate(few);
+            self.places = sorted.into_iter().collect();
+            self.seq_nos.retain(|(place, _)| self.places.contains(place));
+        }
+        more
+    }
+
     fn place(&mut self, place: u64, expected: &[Should], found: &[Is], (cut, younger): (Step, Younger)) {
         match (expected, found) {
             ([] | [_], [one]) if one.version.step() > cut && younger == Younger::LeftOut => self.younger += 1,
@@ -85,6 +100,20 @@ mod tests {
         assert_eq!((paired.equal, paired.younger), (1, 1));
         assert_eq!(paired.seq_nos, [(2, 20), (4, 40)]);
         assert_eq!(paired.places, [2, 3, 4].into_iter().collect());
+    }
+
+    #[test]
+    fn what_is_too_much_to_look_at_is_counted() {
+        let mut paired = Paired::default();
+        paired.add(
+            vec![should(3, 3), should(1, 1), should(2, 2)],
+            vec![is(2, 9, 1, 20), is(4, 4, 1, 40)],
+            CUT,
+            Younger::Judged,
+        );
+        assert_eq!((paired.limit(4), paired.places.len()), (0, 4));
+        assert_eq!(paired.limit(2), 2);
+        assert_eq!((paired.places, paired.seq_nos), ([1, 2].into_iter().collect(), vec![(2, 20)]));
     }
 
     #[test]

@@ -68,10 +68,16 @@ async fn quick_finds_what_full_finds(shop: &mut Shop) -> Result<()> {
     let (quick, full) = (["--quick", "--sample", "99"], ["--sample", "99"]);
     let by_quick = shop.reconcile(&quick, 3).await?;
     let by_full = shop.reconcile(&full, 3).await?;
-    shop.set("lockstep.reconcile.memory", "1 KiB");
+    shop.set("lockstep.reconcile.memory", "32 KiB");
     let in_parts = shop.reconcile(&full, 3).await?;
     let not_quick = shop.reconcile(&quick, 3).await?;
     assert_eq!(not_quick["sinks"][0]["mode"], json!("full"), "more differs than fits: {not_quick:#}");
+    // Two differences fit; the others are counted.
+    shop.set("lockstep.reconcile.memory", "4 KiB");
+    let some = shop.reconcile(&full, 3).await?;
+    assert_eq!(some["sinks"][0]["unexamined"], json!(done.len() - 2), "{some:#}");
+    assert!(differences(&some).len() == 2 && differences(&some).is_subset(&done), "{some:#}");
+    assert_eq!(some["verdict"], json!("differs"), "{some:#}");
     shop.set("lockstep.reconcile.memory", "1 GiB");
     for certificate in [&by_quick, &by_full, &in_parts] {
         assert_eq!(differences(certificate), done, "{certificate:#}");
