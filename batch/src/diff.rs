@@ -100,6 +100,14 @@ pub struct Compared {
     pub how: How,
 }
 
+impl Compared {
+    /// How many documents are not as they should be, those among them that were not looked at.
+    #[must_use]
+    pub fn differing(&self) -> u64 {
+        self.differences.len() as u64 + self.unexamined
+    }
+}
+
 /// How documents were compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct How {

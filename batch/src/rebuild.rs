@@ -43,7 +43,7 @@ const DOCUMENTS_AT_A_TIME: usize = 20_000;
 /// How often the new index is brought up to a later cut before the swap, while more than this differs.
 const ROUNDS: usize = 5;
 /// Differences that the time after the swap takes care of: a second's work.
-const FEW: usize = 10_000;
+const FEW: u64 = 10_000;
 /// How often what differs after the swap is written. Each time it is what came within one compare.
 const ROUNDS_AFTER: usize = 5;
 
@@ -141,7 +141,7 @@ pub enum RebuildError {
         /// The new index.
         index: String,
         /// How many differ.
-        differences: usize,
+        differences: u64,
         /// How many the index refused.
         refused: usize,
         /// The first refusal's reason.
@@ -233,7 +233,7 @@ pub async fn rebuild(pipeline: &Pipeline, options: &Options) -> Result<Rebuilt, 
     let (cut, compared, after_swap) = follow(&named, &client).await?;
     phase("follow");
     let kept = match (behind, options.old) {
-        (Behind::Alias(old), Old::Delete) if compared.differences.is_empty() => {
+        (Behind::Alias(old), Old::Delete) if compared.differing() == 0 => {
             client.delete_index(&old).await?;
             None
         }
@@ -284,7 +284,7 @@ async fn prove(new: &Target<'_>, client: &Client) -> Result<u64, RebuildError> {
         let more = execute(new, client, plan(new.sink, cut, &compared.differences)).await?;
         repaired.refused.extend(more.refused);
         repaired.done += more.done;
-        if compared.differences.len() <= FEW || round == ROUNDS {
+        if compared.differing() <= FEW || round == ROUNDS {
             return proof(new, cut, client, repaired).await;
         }
     }
@@ -294,7 +294,7 @@ async fn prove(new: &Target<'_>, client: &Client) -> Result<u64, RebuildError> {
 /// Nobody else writes the new index, so that it holds exactly what it should at the cut at which it was written last.
 async fn proof(new: &Target<'_>, cut: Step, client: &Client, repaired: Repaired) -> Result<u64, RebuildError> {
     let compared = compare_still(new, cut, client).await?;
-    let (differences, refused) = (compared.differences.len(), repaired.refused.len());
+    let (differences, refused) = (compared.differing(), repaired.refused.len());
     if differences == 0 {
         return Ok(repaired.done);
     }
@@ -345,7 +345,7 @@ async fn follow(named: &Target<'_>, client: &Client) -> Result<(Cut, Compared, R
         let cut = cut::take(named.pipeline, named.settings).await?;
         let compared = compare(named, &cut, Mode::Full, client).await?;
         round += 1;
-        if compared.differences.is_empty() || round > ROUNDS_AFTER {
+        if compared.differing() == 0 || round > ROUNDS_AFTER {
             return Ok((cut, compared, repaired));
         }
         let more = execute(named, client, plan(named.sink, cut.step, &compared.differences)).await?;
