@@ -7,7 +7,7 @@ mod explanation;
 mod page;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Display, Formatter};
 
 use lockstep_shared::archive::Note;
 use lockstep_shared::coordinates::Step;
@@ -224,16 +224,13 @@ impl Certificate {
     pub fn html(&self) -> String {
         page::page(self)
     }
+}
 
-    /// The report for people.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut out = self.precision.text();
-        for sink in &self.sinks {
-            let written = sink.write(self.cut, &mut out);
-            assert!(written.is_ok(), "writing into memory does not fail");
-        }
-        out
+/// The report for people.
+impl Display for Certificate {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.precision.text())?;
+        self.sinks.iter().try_for_each(|sink| sink.write(self.cut, out))
     }
 }
 
@@ -284,7 +281,7 @@ impl SinkReport {
         self.missing + self.different + self.extra + self.unexamined
     }
 
-    fn write(&self, cut: Step, out: &mut String) -> std::fmt::Result {
+    fn write(&self, cut: Step, out: &mut Formatter<'_>) -> fmt::Result {
         let verdict = if self.differences() == 0 { "in lockstep" } else { "DIFFERS" };
         writeln!(out, "{} at step {cut}: {verdict}", self.index)?;
         writeln!(
@@ -308,7 +305,7 @@ impl SinkReport {
             writeln!(out, "  {count} {cause}")?;
         }
         for sample in &self.samples {
-            sample.write(out)?;
+            sample.fmt(out)?;
         }
         if let Some(repaired) = &self.repair {
             writeln!(

@@ -5,7 +5,6 @@
 //! the cut is what the archive has, and documents that are younger in the index are left out.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +17,8 @@ use lockstep_shared::sql::settings::Settings;
 use serde::Deserialize;
 
 use crate::recompute::RecomputeError;
+use crate::running::running;
 
-/// How long the stream may take to say how far it is.
-const STATUS_PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may take to make a cut: a little longer than it tries itself.
 const CUT_PATIENCE: Duration = Duration::from_secs(75);
 /// How often it is asked again while it says that asking again helps.
@@ -139,18 +137,9 @@ pub(crate) async fn archived(
 }
 
 /// The last step whose documents the index has, as the running stream says; `None` where none runs, which must then have
-/// written all that is archived. A stream that fills another archive is somebody else's.
+/// written all that is archived.
 pub(crate) async fn acknowledged(settings: &Settings) -> Option<Step> {
-    #[derive(Deserialize)]
-    struct Status {
-        archive: PathBuf,
-        acknowledged: Step,
-    }
-    let client = reqwest::Client::builder().timeout(STATUS_PATIENCE).no_proxy().build().ok()?;
-    let answer = client.get(format!("http://{}/v1/status", settings.http_address)).send().await.ok()?;
-    let status = answer.json::<Status>().await.ok()?;
-    let is_ours = status.archive.canonicalize().ok()? == settings.archive_path.canonicalize().ok()?;
-    is_ours.then_some(status.acknowledged)
+    running(settings).await.map(|running| running.acknowledged)
 }
 
 /// An exact cut by the running stream, or why there is none.

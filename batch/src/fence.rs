@@ -3,7 +3,6 @@
 //! Whatever the stream sent to the index before the fence was asked for is of a step up to the one that the fence gives, so
 //! a recompute at that step has it, and whatever is of a later step was sent afterwards.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use lockstep_shared::coordinates::Step;
@@ -13,9 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::cut;
 use crate::recompute::RecomputeError;
+use crate::running::{Running, running};
 
-/// How long the stream may take to answer.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the stream may take to write and archive what it has cut, beyond the archive's own delay.
 const CATCH_UP_PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks.
@@ -54,15 +52,6 @@ impl FenceError {
     }
 }
 
-/// What the stream says of itself.
-#[derive(Clone, Debug, serde::Deserialize)]
-struct Status {
-    archive: PathBuf,
-    step: Step,
-    acknowledged: Step,
-    archived: Step,
-}
-
 /// Waits until index and archive have every step that the stream has cut by now; gives the step that both have then. Without a
 /// stream that is the archive's last.
 ///
@@ -70,17 +59,17 @@ struct Status {
 /// Where the archive cannot be read, or the stream does not catch up.
 pub async fn pass(pipeline: &Pipeline, settings: &Settings) -> Result<Step, FenceError> {
     let began = Instant::now();
-    let Some(first) = status(settings).await else { return Ok(cut::archived(pipeline, settings).await?.0) };
+    let Some(first) = running(settings).await else { return Ok(cut::archived(pipeline, settings).await?.0) };
     let patience = settings.archive_commit_max_delay + CATCH_UP_PATIENCE;
     loop {
         // A stream that ended meanwhile has archived what it had cut, or sends it again when it starts.
-        let Some(now) = status(settings).await else { return Ok(cut::archived(pipeline, settings).await?.0) };
+        let Some(now) = running(settings).await else { return Ok(cut::archived(pipeline, settings).await?.0) };
         if now.acknowledged >= first.step && now.archived >= first.step {
             let (archived, _) = cut::archived(pipeline, settings).await?;
             return Ok(archived.min(now.acknowledged).max(first.step));
         }
         if began.elapsed() > patience {
-            let Status { acknowledged, archived, .. } = now;
+            let Running { acknowledged, archived, .. } = now;
             let address = format!("http://{}", settings.http_address);
             return Err(FenceError::Behind {
                 address,
@@ -92,17 +81,4 @@ pub async fn pass(pipeline: &Pipeline, settings: &Settings) -> Result<Step, Fenc
         }
         sleep(LOOK_AGAIN).await;
     }
-}
-
-/// Whether a stream that fills this archive answers.
-pub async fn is_stream_running(settings: &Settings) -> bool {
-    status(settings).await.is_some()
-}
-
-/// `None` where no stream answers, or one that fills another archive.
-async fn status(settings: &Settings) -> Option<Status> {
-    let client = reqwest::Client::builder().timeout(ANSWER_PATIENCE).no_proxy().build().ok()?;
-    let answer = client.get(format!("http://{}/v1/status", settings.http_address)).send().await.ok()?;
-    let status = answer.json::<Status>().await.ok()?;
-    (status.archive.canonicalize().ok()? == settings.archive_path.canonicalize().ok()?).then_some(status)
 }

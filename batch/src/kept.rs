@@ -7,20 +7,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lockstep_shared::archive::CERTIFICATES;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::certificate::Certificate;
-
-/// The folder in the archive's.
-const FOLDER: &str = "certificates";
 
 /// Keeps the certificate, and the last `keep` ones; gives its file.
 ///
 /// # Errors
 /// Where the folder cannot be written.
 pub fn keep(certificate: &Certificate, archive: &Path, keep: usize) -> io::Result<PathBuf> {
-    let folder = archive.join(FOLDER);
+    let folder = archive.join(CERTIFICATES);
     fs::create_dir_all(&folder)?;
     let path = folder.join(file_name(&certificate.made_at));
     // The page first: whoever finds the JSON finds its page.
@@ -106,7 +104,7 @@ struct ShortSink {
 /// Where the folder cannot be read.
 pub fn list(archive: &Path, skipped: &mut dyn FnMut(&Path, &str)) -> io::Result<Vec<Listed>> {
     let mut listed = Vec::new();
-    for path in files(&archive.join(FOLDER))?.into_iter().rev() {
+    for path in files(&archive.join(CERTIFICATES))?.into_iter().rev() {
         let read = fs::read(&path).map_err(|e| e.to_string());
         match read.and_then(|bytes| serde_json::from_slice::<Short>(&bytes).map_err(|e| e.to_string())) {
             Ok(short) => listed.push(short.listed(&path)),
@@ -137,12 +135,12 @@ impl Short {
 /// # Errors
 /// Where there is none of that name.
 pub fn show(archive: &Path, name: Option<&str>) -> io::Result<(String, PathBuf)> {
-    let mut files = files(&archive.join(FOLDER))?;
+    let mut files = files(&archive.join(CERTIFICATES))?;
     let wanted = |path: &PathBuf| path.file_stem().is_some_and(|stem| Some(stem.to_string_lossy().as_ref()) == name);
     let found = if name.is_some() { files.into_iter().find(wanted) } else { files.pop() };
     let path = found.ok_or_else(|| {
         let which = name.map_or_else(|| "no certificate".to_owned(), |name| format!("no certificate {name}"));
-        io::Error::new(io::ErrorKind::NotFound, format!("{which} is kept in {}", archive.join(FOLDER).display()))
+        io::Error::new(io::ErrorKind::NotFound, format!("{which} is kept in {}", archive.join(CERTIFICATES).display()))
     })?;
     Ok((fs::read_to_string(&path)?, path.with_extension("html")))
 }
@@ -174,7 +172,7 @@ mod tests {
             assert!(path.is_file() && path.with_extension("html").is_file(), "{}", path.display());
         }
         let mut names: Vec<_> =
-            fs::read_dir(archive.path().join(FOLDER)).unwrap().map(|e| e.unwrap().file_name()).collect();
+            fs::read_dir(archive.path().join(CERTIFICATES)).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort_unstable();
         assert_eq!((names.len(), names[0].to_str()), (2 * KEPT, Some("2026-11-24T00-02-00.5Z.html")));
     }
@@ -183,7 +181,7 @@ mod tests {
     fn certificates_of_both_forms_are_listed_and_what_is_none_is_told() {
         let archive = tempfile::tempdir().unwrap();
         keep(&certificate(1), archive.path(), KEPT).unwrap();
-        let folder = archive.path().join(FOLDER);
+        let folder = archive.path().join(CERTIFICATES);
         let old = r#"{"made_at":"2026-11-23T00:00:00+00:00","cut":7,"positions":{},"sinks":[{"missing":2,"extra":1}]}"#;
         fs::write(folder.join("2026-11-23T00-00-00Z.json"), old).unwrap();
         fs::write(folder.join("2026-11-22T00-00-00Z.json"), "{").unwrap();

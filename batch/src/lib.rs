@@ -1,7 +1,8 @@
 //! Recomputes the join from the archive with Polars, compares every document of the index, and repairs what differs.
 //!
 //! `reconcile` compares up to a cut (`cut`): `recompute` gives the documents that should be, `diff` compares them with
-//! the index's, `repair` plans what makes it so and does it (`fence` waits for the stream where that is needed), or
+//! the index's, `repair` plans what makes it so and does it (`fence` waits for the stream where that is needed, `running` asks
+//! it), or
 //! `plan_file` writes the plan down for later. `certificate` says what was found and done, and `kept` keeps that; `lock` keeps a
 //! second one out.
 //! `rebuild` puts a new index in the place of the old one; `compact` and `verify` look after the archive.
@@ -15,6 +16,7 @@ mod cut;
 pub mod diff;
 pub mod repair;
 mod fence;
+mod running;
 pub mod plan_file;
 pub mod rebuild;
 pub mod compact;

@@ -97,7 +97,7 @@ async fn run_reconcile(arguments: Reconcile) -> Result<u8, Failure> {
         std::fs::write(&path, &json).map_err(unwritten)?;
     }
     match output {
-        Output::Text => write!(io::stdout(), "{}", made.text())?,
+        Output::Text => write!(io::stdout(), "{made}")?,
         Output::Json => writeln!(io::stdout(), "{json}")?,
     }
     Ok(if made.is_in_lockstep() { 0 } else { DIFFERENT })
@@ -118,7 +118,7 @@ async fn apply_plan(
         .await
         .map_err(|e: PlanError| Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string()))?;
     match output {
-        Output::Text => write!(io::stdout(), "{}", applied.text())?,
+        Output::Text => write!(io::stdout(), "{applied}")?,
         Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&applied).map_err(failed)?)?,
     }
     Ok(if applied.is_whole() { 0 } else { DIFFERENT })
@@ -134,7 +134,7 @@ async fn run_rebuild(arguments: Rebuild) -> Result<u8, Failure> {
         .await
         .map_err(|e| Failure(if e.is_unavailable() { UNAVAILABLE } else { FAILED }, e.to_string()))?;
     match output {
-        Output::Text => write!(io::stdout(), "{}", rebuilt.text())?,
+        Output::Text => write!(io::stdout(), "{rebuilt}")?,
         Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&rebuilt).map_err(failed)?)?,
     }
     Ok(if rebuilt.certificate.is_in_lockstep() { 0 } else { DIFFERENT })
@@ -200,7 +200,7 @@ async fn tell_why(pipeline: &Pipeline, id: &str, sink: Option<&str>, output: Out
     }
     match output {
         Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&accounts).map_err(failed)?)?,
-        Output::Text => accounts.iter().try_for_each(|account| write!(io::stdout(), "{}", account.text()))?,
+        Output::Text => accounts.iter().try_for_each(|account| write!(io::stdout(), "{account}"))?,
     }
     Ok(if accounts.iter().all(|account| account.difference.is_none()) { 0 } else { DIFFERENT })
 }
@@ -229,7 +229,7 @@ async fn print_insights(pipeline: &Pipeline, cut: Option<u64>, output: Output) -
     let report = insights::insights(pipeline, cut.map(Step)).await.map_err(wrong)?;
     insights::leave(pipeline, &report).map_err(wrong)?;
     match output {
-        Output::Text => write!(io::stdout(), "{}", report.text())?,
+        Output::Text => write!(io::stdout(), "{report}")?,
         Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report).map_err(failed)?)?,
     }
     Ok(0)

@@ -103,6 +103,9 @@ pub struct PlannedIndex {
     pub uuid: String,
     /// Its documents, or those that should be there, whichever were more.
     pub documents: u64,
+    /// Documents that differ besides those of the plan: too many to be looked at.
+    #[serde(default)]
+    pub unexamined: u64,
 }
 
 /// One document's repair.
@@ -144,7 +147,8 @@ pub(crate) async fn write(
     for Judged { target, client, compared, report } in judged {
         let documents = report.expected.max(report.found);
         let uuid = uuid(client, target.index).await?;
-        indexes.insert(target.sink.name.clone(), PlannedIndex { name: target.index.to_owned(), uuid, documents });
+        let (name, unexamined) = (target.index.to_owned(), compared.unexamined);
+        indexes.insert(target.sink.name.clone(), PlannedIndex { name, uuid, documents, unexamined });
         for difference in &compared.differences {
             *counts.entry(kind_of(difference).to_owned()).or_default() += 1;
         }

@@ -15,13 +15,14 @@
 mod names;
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, Instant};
 
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::document::write_json;
 use lockstep_shared::index::{Action, Client, ClientConfig, IndexError, Operation, index_name};
 use lockstep_shared::plan::{Pipeline, Sink};
-use lockstep_shared::programs::{self, fingerprint};
+use lockstep_shared::programs::fingerprint;
 use lockstep_shared::sql::settings::{SettingError, Settings};
 use tokio::sync::mpsc;
 
@@ -35,6 +36,7 @@ use crate::recompute::{self, RecomputeError, each_batch};
 use crate::reconcile::{ReconcileError, compare, compare_still};
 use crate::repair::execute::{RepairError, Target, execute, write};
 use crate::repair::plan;
+use crate::running::running;
 use crate::{kept, lock};
 use names::Behind;
 
@@ -121,7 +123,7 @@ pub enum RebuildError {
     },
     /// A stream would write the documents of another program through the alias.
     #[error(
-        "the stream at {address} runs another program (the archive's last is {running}, this one is {given}), and would write its \
+        "the stream at {address} runs another program ({running}, this one is {given}), and would write its \
          documents into the new index; stop that stream, rebuild, and then start it with this program. The old index is as it was"
     )]
     OtherProgram {
@@ -182,17 +184,15 @@ pub struct Rebuilt {
     pub certificate: Certificate,
 }
 
-impl Rebuilt {
-    /// For people.
-    #[must_use]
-    pub fn text(&self) -> String {
+/// For people.
+impl Display for Rebuilt {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         let Self { sink, name, index, kept, written, after_swap, certificate } = self;
         let old = kept.as_ref().map_or_else(String::new, |old| format!("; {old} is kept until you delete it"));
-        format!(
-            "{sink}: {name} is now an alias of {index}{old}\n  {written} documents written before the swap, {} after it\n{}",
-            after_swap.done,
-            certificate.text()
-        )
+        let after = after_swap.done;
+        writeln!(out, "{sink}: {name} is now an alias of {index}{old}")?;
+        writeln!(out, "  {written} documents written before the swap, {after} after it")?;
+        certificate.fmt(out)
     }
 }
 
@@ -244,16 +244,12 @@ pub async fn rebuild(pipeline: &Pipeline, options: &Options) -> Result<Rebuilt, 
     Ok(Rebuilt { sink: sink.name.clone(), name: name.to_owned(), index, kept, written, after_swap, certificate })
 }
 
-/// A stream that runs keeps its program in the archive's folder before it writes.
 async fn refuse_another_program(pipeline: &Pipeline, settings: &Settings) -> Result<(), RebuildError> {
-    if !fence::is_stream_running(settings).await {
-        return Ok(());
-    }
     let given = fingerprint(pipeline);
-    match programs::read(&settings.archive_path).pop() {
-        Some(last) if last.fingerprint != given => {
+    match running(settings).await {
+        Some(stream) if stream.program != given => {
             let address = format!("http://{}", settings.http_address);
-            Err(RebuildError::OtherProgram { address, running: last.fingerprint, given })
+            Err(RebuildError::OtherProgram { address, running: stream.program, given })
         }
         _ => Ok(()),
     }

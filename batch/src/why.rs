@@ -1,7 +1,7 @@
 //! Why a document is as it is: its whole life by the log, what it should be, what the index has, and the cause where the
 //! two differ.
 
-use std::fmt::Write;
+use std::fmt::{self, Display, Formatter};
 
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::document::to_json;
@@ -84,17 +84,11 @@ impl Account {
     pub fn is_empty(&self) -> bool {
         self.turns.is_empty() && self.found.is_none()
     }
+}
 
-    /// For people.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut out = String::new();
-        let written = self.write(&mut out);
-        assert!(written.is_ok(), "writing into memory does not fail");
-        out
-    }
-
-    fn write(&self, out: &mut String) -> std::fmt::Result {
+/// For people.
+impl Display for Account {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         writeln!(out, "{} {}", self.index.as_ref().unwrap_or(&self.sink), self.id)?;
         if self.changes > self.turns.len() {
             writeln!(out, "  changed {} times, these are the last", self.changes)?;
@@ -123,7 +117,7 @@ impl Account {
             }
             match &self.difference {
                 None => writeln!(out, "  in lockstep")?,
-                Some(sample) => sample.write(out)?,
+                Some(sample) => sample.fmt(out)?,
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 
 pub mod containers;
 pub mod kafka;
+pub mod kafka_proxy;
 pub mod index;
 pub mod proxy;
 pub mod processes;

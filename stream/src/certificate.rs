@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
+use lockstep_shared::archive::CERTIFICATES;
 use lockstep_shared::coordinates::Step;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-/// The folder in the archive's.
-pub(crate) const FOLDER: &str = "certificates";
 /// Largest certificate that is read.
 pub(crate) const LARGEST_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -55,7 +54,7 @@ struct Report {
 /// The last certificate of an archive; `None` where there is none that can be read.
 #[must_use]
 pub fn last(archive: &Path) -> Option<LastCertificate> {
-    let entries = std::fs::read_dir(archive.join(FOLDER)).ok()?;
+    let entries = std::fs::read_dir(archive.join(CERTIFICATES)).ok()?;
     let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let path = files.filter(|path| path.extension().is_some_and(|e| e == "json")).max()?;
     if std::fs::metadata(&path).ok()?.len() > LARGEST_BYTES {
@@ -94,7 +93,7 @@ mod tests {
     fn the_last_certificate_counts_in_either_form() {
         let archive = tempfile::tempdir().unwrap();
         assert_eq!(last(archive.path()), None);
-        let folder = archive.path().join(FOLDER);
+        let folder = archive.path().join(CERTIFICATES);
         std::fs::create_dir(&folder).unwrap();
         let put = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
         put("2026-11-24T00-00-00Z.json", r#"{"made_at":"2026-11-24T00:00:00+00:00","cut":5,"sinks":[{"missing":2}]}"#);

@@ -121,6 +121,7 @@ pub async fn run(
     status.update(|s| {
         s.phase = "recovering";
         s.archive = archive_path;
+        s.program = programs::fingerprint(&pipeline);
     });
     let Taken { mut journal, recorded, owner } = takeover::take(&settings.archive_path, &settings.state_path)?;
     let owner = Arc::new(owner);

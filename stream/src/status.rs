@@ -149,6 +149,8 @@ pub struct Snapshot {
     pub phase: &'static str,
     /// The archive's folder, by which others know that they ask the right stream.
     pub archive: PathBuf,
+    /// What the program means, in short, by which others know that it is theirs.
+    pub program: String,
     /// The last step cut.
     pub step: Step,
     /// The last step that the index has acknowledged.

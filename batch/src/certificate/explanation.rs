@@ -1,7 +1,7 @@
 //! The causes of differences in a certificate.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Display, Formatter};
 
 use lockstep_shared::plan::Pipeline;
 use serde::Serialize;
@@ -60,12 +60,11 @@ impl Sample {
             found_from: Provenance::of_all(pipeline, &named.found_from),
         });
     }
+}
 
-    /// For people, in lines of a report.
-    ///
-    /// # Errors
-    /// What `out` says.
-    pub fn write(&self, out: &mut String) -> std::fmt::Result {
+/// For people, in lines of a report.
+impl Display for Sample {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         let cause = self.cause.as_ref().map_or_else(String::new, |cause| format!(": {cause}"));
         writeln!(out, "  {} {}{cause}", self.kind, self.id)?;
         let shown = |value: &Option<Json>| value.as_ref().map_or_else(|| "absent".to_owned(), Json::to_string);

@@ -213,24 +213,18 @@ impl Baseline {
         &self.sums
     }
 
-    /// The notes of some buckets of `like`; `None` where they are not what their sums say.
-    ///
-    /// # Errors
-    /// Those of the disk.
-    pub fn notes(
-        &self,
-        like: &Buckets,
-        is_wanted: impl Fn(usize) -> bool,
-    ) -> Result<Option<Vec<Should>>, RecomputeError> {
+    /// The notes of some buckets of `like`; `None` where they cannot be read, or are not what their sums say.
+    #[must_use]
+    pub fn notes(&self, like: &Buckets, is_wanted: impl Fn(usize) -> bool) -> Option<Vec<Should>> {
         let mut notes = Vec::new();
-        each_should(&self.notes_path(), |should| {
+        let noted = each_should(&self.notes_path(), |should| {
             if is_wanted(like.bucket(should.digest.carried())) {
                 notes.push(should);
             }
-        })?;
+        });
+        noted.ok()?;
         let mut changed = FxHashMap::<Should, i64>::default();
-        let changes = self.changes().map_err(|source| self.failed(source))?;
-        for Change { side, should } in changes {
+        for Change { side, should } in self.changes().ok()? {
             if is_wanted(like.bucket(should.digest.carried())) {
                 *changed.entry(should).or_default() += side.sign();
             }
@@ -248,7 +242,7 @@ impl Baseline {
         let mut found = like.empty();
         notes.iter().for_each(|should| found.add(should.digest));
         let agrees = |bucket: usize| !is_wanted(bucket) || found.at(bucket) == like.at(bucket);
-        Ok((0..like.count()).all(agrees).then_some(notes))
+        (0..like.count()).all(agrees).then_some(notes)
     }
 
     fn changes(&self) -> io::Result<Vec<Change>> {
@@ -321,7 +315,7 @@ mod tests {
     }
 
     fn notes(baseline: &Baseline) -> Option<Vec<Should>> {
-        let mut notes = baseline.notes(&baseline.sums().fitting(), |_| true).unwrap()?;
+        let mut notes = baseline.notes(&baseline.sums().fitting(), |_| true)?;
         notes.sort_unstable();
         Some(notes)
     }
@@ -358,6 +352,8 @@ mod tests {
         let mut bytes = fs::read(baseline.notes_path()).unwrap();
         bytes[SHOULD_BYTES + 20] ^= 1;
         fs::write(baseline.notes_path(), bytes).unwrap();
+        assert_eq!(notes(&kept(archive.path(), &pipeline).unwrap()), None);
+        fs::remove_file(baseline.notes_path()).unwrap();
         assert_eq!(notes(&kept(archive.path(), &pipeline).unwrap()), None);
         let mut bytes = fs::read(baseline.sums_path()).unwrap();
         bytes[HEAD_BYTES + 3] ^= 1;

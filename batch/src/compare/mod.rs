@@ -239,7 +239,7 @@ impl Subject<'_> {
         let mut paired = Paired::default();
         let Some((should, is)) = self.of_differing(moment, &baseline, &looked).await? else {
             baseline.forget()?;
-            return instead("the notes of an earlier comparison are damaged; they are removed".into());
+            return instead("the notes of an earlier comparison are damaged; they are not used again".into());
         };
         let (read, unread) = (is.len() as u64, expected - should.len() as u64);
         paired.add(should, is, self.cut, self.younger);
@@ -272,7 +272,7 @@ impl Subject<'_> {
         for query in looked.expected.queries(&looked.differing) {
             is.append(&mut units::note(moment, self.sink, &query, &progress).await?);
         }
-        Ok(noted.await??.map(|should| (should, is)))
+        Ok(noted.await?.map(|should| (should, is)))
     }
 
     /// Notes of what should be after the cut: those of an earlier comparison brought up to it, or new ones.

@@ -1,6 +1,6 @@
 //! The report of the insights, for people and for machines.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Display, Formatter};
 
 use lockstep_shared::coordinates::Step;
 use serde::Serialize;
@@ -102,31 +102,23 @@ pub enum Unit {
     Rank,
 }
 
-impl Insights {
-    /// The report for people.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut out = String::new();
-        let written = self.write(&mut out);
-        assert!(written.is_ok(), "writing into memory does not fail");
-        out
-    }
-
-    fn write(&self, out: &mut String) -> std::fmt::Result {
+/// The report for people.
+impl Display for Insights {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         let Self { cut, products, customers, orders, views, .. } = self;
         writeln!(out, "at step {cut}: {products} products, {customers} customers, {orders} orders, {views} views")?;
         for group in &self.groups {
             writeln!(out, "\n{}", group.title)?;
             for finding in &group.findings {
-                finding.write(out)?;
+                finding.fmt(out)?;
             }
         }
         Ok(())
     }
 }
 
-impl Finding {
-    fn write(&self, out: &mut String) -> std::fmt::Result {
+impl Display for Finding {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         writeln!(out, "  {}: {}", self.title, self.sentence)?;
         if let Some(test) = &self.test {
             let Test { method, statistic, degrees, p } = test;
@@ -140,22 +132,22 @@ impl Finding {
             )?;
         }
         for row in &self.rows {
-            let numbers = row.numbers.iter().map(Number::text).collect::<Vec<_>>().join(", ");
+            let numbers = row.numbers.iter().map(Number::to_string).collect::<Vec<_>>().join(", ");
             writeln!(out, "    {}: {numbers}", row.label)?;
         }
         Ok(())
     }
 }
 
-impl Number {
-    fn text(&self) -> String {
+impl Display for Number {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         let Self { name, value, unit } = self;
         match unit {
-            Unit::Count => format!("{value} {name}"),
-            Unit::Rank => format!("{name} {value}"),
+            Unit::Count => write!(out, "{value} {name}"),
+            Unit::Rank => write!(out, "{name} {value}"),
             Unit::Cents => {
                 let (sign, cents) = (if *value < 0 { "-" } else { "" }, value.unsigned_abs());
-                format!("{sign}{}.{:02} {name}", cents / 100, cents % 100)
+                write!(out, "{sign}{}.{:02} {name}", cents / 100, cents % 100)
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Carries a plan out: everything that still holds, and says what does not.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
+use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
 use lockstep_shared::coordinates::Step;
@@ -32,42 +32,50 @@ pub struct AppliedSink {
     pub repair: Repaired,
     /// Documents that have changed since the plan was made: left as they are.
     pub left_out: Vec<String>,
+    /// Documents that differed besides those of the plan when it was made, and stay as they are.
+    pub unexamined: u64,
     /// Why nothing was done.
     pub held_back: Option<HeldBack>,
 }
 
+impl AppliedSink {
+    fn is_whole(&self) -> bool {
+        self.left_out.is_empty() && self.unexamined == 0 && self.held_back.is_none() && self.repair.refused.is_empty()
+    }
+}
+
 impl Applied {
-    /// True where every entry was carried out.
+    /// True where every entry was carried out, and there was one for each difference.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        let whole =
-            |sink: &AppliedSink| sink.left_out.is_empty() && sink.held_back.is_none() && sink.repair.refused.is_empty();
-        self.sinks.values().all(whole)
+        self.sinks.values().all(AppliedSink::is_whole)
     }
+}
 
-    /// For people.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        for (name, AppliedSink { repair, left_out, held_back }) in &self.sinks {
+/// For people.
+impl Display for Applied {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        for (name, AppliedSink { repair, left_out, unexamined, held_back }) in &self.sinks {
             let (refused, left) = (repair.refused.len(), left_out.len());
             let (done, overtaken) = (repair.done, repair.overtaken);
-            // Writing to a String does not fail.
-            let _ = writeln!(
-                text,
+            writeln!(
+                out,
                 "{name}: repaired {done}, overtaken by the stream {overtaken}, refused {refused}, changed since the plan and left out {left}"
-            );
+            )?;
             for (id, reason) in &repair.refused {
-                let _ = writeln!(text, "  refused {id}: {reason}");
+                writeln!(out, "  refused {id}: {reason}")?;
             }
             for id in left_out {
-                let _ = writeln!(text, "  left out {id}");
+                writeln!(out, "  left out {id}")?;
+            }
+            if *unexamined > 0 {
+                writeln!(out, "  {unexamined} more differed, too many for one plan; make another one")?;
             }
             if let Some(held_back) = held_back {
-                let _ = writeln!(text, "  {}", held_back.text());
+                writeln!(out, "  {}", held_back.text())?;
             }
         }
-        text
+        Ok(())
     }
 }
 
@@ -84,9 +92,10 @@ pub async fn apply(pipeline: &Pipeline, settings: &Settings, path: &Path, limit:
     }
     let mut applied = Applied::default();
     for (sink, _) in &sinks {
-        let touched = by_sink.get(&sink.name).map_or(0, Vec::len) as u64;
-        let held_back = limit.holds_back(touched, header.indexes[&sink.name].documents);
-        applied.sinks.insert(sink.name.clone(), AppliedSink { held_back, ..AppliedSink::default() });
+        let planned = &header.indexes[&sink.name];
+        let touched = by_sink.get(&sink.name).map_or(0, Vec::len) as u64 + planned.unexamined;
+        let (held_back, unexamined) = (limit.holds_back(touched, planned.documents), planned.unexamined);
+        applied.sinks.insert(sink.name.clone(), AppliedSink { held_back, unexamined, ..AppliedSink::default() });
     }
     if applied.sinks.values().any(|sink| sink.held_back.is_some()) {
         return Ok(applied);
@@ -94,8 +103,9 @@ pub async fn apply(pipeline: &Pipeline, settings: &Settings, path: &Path, limit:
     for (sink, client) in sinks {
         let entries = by_sink.remove(&sink.name).unwrap_or_default();
         let target = Target::of(pipeline, settings, sink);
-        let done = apply_to(&target, &client, header.cut, entries).await?;
-        applied.sinks.insert(sink.name.clone(), done);
+        let (repair, left_out) = apply_to(&target, &client, header.cut, entries).await?;
+        let sink = applied.sinks.entry(sink.name.clone()).or_default();
+        (sink.repair, sink.left_out) = (repair, left_out);
     }
     match by_sink.into_keys().next() {
         Some(unknown) => Err(PlanError::MovedOn(format!("it has entries of {unknown}, for which it names no index"))),
@@ -143,17 +153,18 @@ async fn check<'a>(
     Ok(sinks)
 }
 
+/// Carries out what still holds of a sink's entries; the ids of what does not.
 async fn apply_to(
     target: &Target<'_>,
     client: &Client,
     cut: Step,
     entries: Vec<Entry>,
-) -> Result<AppliedSink, PlanError> {
+) -> Result<(Repaired, Vec<String>), PlanError> {
     let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
     let found = lookup(client, target.index, &ids).await?;
     let (holds, changed): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| still_holds(entry, &found));
     let repair = execute(target, client, stages(cut, holds.into_iter().map(fault).collect())).await?;
-    Ok(AppliedSink { repair, left_out: changed.into_iter().map(|entry| entry.id).collect(), held_back: None })
+    Ok((repair, changed.into_iter().map(|entry| entry.id).collect()))
 }
 
 fn still_holds(entry: &Entry, found: &HashMap<String, Found>) -> bool {

@@ -247,6 +247,6 @@ async fn look_for_insights(pipeline: &Pipeline) -> Result<()> {
 async fn compare(pipeline: &Pipeline, repair: Repair) -> Result<()> {
     let options = Options { repair, sample: SAMPLE, mode: Mode::Full, wait: OTHERS };
     let certificate = reconcile(pipeline, &options).await.map_err(|e| anyhow!("{e}"))?;
-    println!("{}", certificate.text());
+    println!("{certificate}");
     Ok(())
 }

@@ -78,6 +78,8 @@ async fn quick_finds_what_full_finds(shop: &mut Shop) -> Result<()> {
     assert_eq!(some["sinks"][0]["unexamined"], json!(done.len() - 2), "{some:#}");
     assert!(differences(&some).len() == 2 && differences(&some).is_subset(&done), "{some:#}");
     assert_eq!(some["verdict"], json!("differs"), "{some:#}");
+    let plan = shop.folder().join("some.plan").display().to_string();
+    shop.reconcile(&["--plan", &plan], 3).await?;
     shop.set("lockstep.reconcile.memory", "1 GiB");
     for certificate in [&by_quick, &by_full, &in_parts] {
         assert_eq!(differences(certificate), done, "{certificate:#}");
@@ -89,6 +91,10 @@ async fn quick_finds_what_full_finds(shop: &mut Shop) -> Result<()> {
     assert_eq!(by_full["sinks"][0]["mode"], json!("full"));
     // What a repair writes carries its digest again.
     shop.reconcile(&["--repair"], 0).await?;
+    let mut apply = shop.begin_batch(&["apply"], &[&plan])?;
+    apply.expect_exit(3, SOON).await?;
+    let (said, others) = (apply.output(), done.len() - 2);
+    assert!(said.contains("left out 2") && said.contains(&format!("{others} more differed")), "{said}");
     let healed = shop.reconcile(&["--quick"], 0).await?;
     assert_eq!(healed["sinks"][0]["read"], json!(0), "{healed:#}");
     quick_does_not_see_another_content_with_the_same_digest(shop, &documents[20], &documents[21]).await

@@ -7,6 +7,7 @@ use lockstep_integration_tests::containers::{self, fresh_name};
 use lockstep_integration_tests::eventually;
 use lockstep_integration_tests::index::Index;
 use lockstep_integration_tests::kafka::Record;
+use lockstep_integration_tests::kafka_proxy::KafkaProxy;
 use lockstep_integration_tests::proxy::{Fault, Items, Proxy};
 use serde_json::{Value, json};
 
@@ -76,6 +77,29 @@ async fn an_index_that_answers_429_and_503_and_loses_answers_gets_everything_in_
     assert!(status["retries"].as_u64() > Some(0), "{status}");
     assert_eq!(status["dead_letters"], json!(0), "{status}");
     stream.terminate(SOON).await?;
+    shop.reconcile(&[], 0).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_client_that_was_told_of_no_brokers_and_finds_none_any_more_is_replaced() -> Result<()> {
+    let Some(servers) = containers::shared().await? else { return Ok(()) };
+    let proxy = KafkaProxy::start(servers.kafka.brokers()).await?;
+    let mut shop = Shop::on_servers(Text::Keyed, &servers.kafka, &servers.index, 2).await?;
+    shop.set("views.properties.bootstrap.servers", &proxy.brokers());
+    send_part(&mut shop, 16, 100).await?;
+    let mut stream = shop.start_live().await?;
+    shop.caught_up().await?;
+
+    proxy.list_no_broker(true);
+    stream.wait_for_line("Meta data fetch error", SOON).await?;
+    ensure!(proxy.emptied() > 0, "the client did not ask");
+    proxy.list_no_broker(false);
+    send_part(&mut shop, 17, 100).await?;
+    stream.wait_for_line("a new client finds brokers", SOON).await?;
+    shop.caught_up().await?;
+    shop.assert_index_is_as_expected().await?;
+    stream.terminate(SOON).await?;
+    shop.assert_archive_is_whole().await?;
     shop.reconcile(&[], 0).await.map(drop)
 }
 

@@ -30,6 +30,9 @@ use owner::{OwnerError, Ownership};
 pub use reading::{Commit, Placed, Reading};
 pub use table::TableArchive;
 
+/// The folder of certificates, beside the tables: batch leaves them there, and stream shows them.
+pub const CERTIFICATES: &str = "certificates";
+
 /// A record as the archive keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArchivedRecord {

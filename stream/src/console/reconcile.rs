@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
 use axum::response::Response;
+use lockstep_shared::archive::CERTIFICATES;
 use lockstep_shared::coordinates::Step;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use serde_json::Value as Json;
 
 use super::layout::{Column, Page, Refresh, card, command, empty, scrolled, step, table_head};
 use super::{Console, View, answer, format};
-use crate::certificate::{FOLDER, LARGEST_BYTES};
+use crate::certificate::LARGEST_BYTES;
 
 /// Certificates shown, the last first.
 const SHOWN: usize = 60;
@@ -46,6 +47,7 @@ struct Report {
     missing: u64,
     different: u64,
     extra: u64,
+    unexamined: u64,
     samples: Vec<Sample>,
     repair: Option<Repair>,
     held_back: Option<Json>,
@@ -76,14 +78,23 @@ struct Repair {
     refused: Vec<Json>,
 }
 
-impl Certificate {
+impl Report {
     fn differences(&self) -> u64 {
-        self.sinks.iter().map(|report| report.missing + report.different + report.extra).sum()
+        self.missing + self.different + self.extra + self.unexamined
     }
 
     fn is_repaired(&self) -> bool {
-        let differ = || self.sinks.iter().filter(|report| report.missing + report.different + report.extra > 0);
-        differ().all(|report| report.repair.as_ref().is_some_and(|repair| repair.refused.is_empty()))
+        self.unexamined == 0 && self.repair.as_ref().is_some_and(|repair| repair.refused.is_empty())
+    }
+}
+
+impl Certificate {
+    fn differences(&self) -> u64 {
+        self.sinks.iter().map(Report::differences).sum()
+    }
+
+    fn is_repaired(&self) -> bool {
+        self.sinks.iter().filter(|report| report.differences() > 0).all(Report::is_repaired)
     }
 
     fn verdict(&self) -> Verdict {
@@ -134,7 +145,7 @@ pub struct Folder {
 impl Folder {
     /// Beside an archive.
     pub fn new(archive: &Path) -> Self {
-        Self { path: archive.join(FOLDER), read: Mutex::default() }
+        Self { path: archive.join(CERTIFICATES), read: Mutex::default() }
     }
 
     /// The last ones, newest first; what is none is left out.

@@ -33,6 +33,8 @@ const ASK: Duration = Duration::from_secs(10);
 const ASK_END: Duration = Duration::from_secs(2);
 /// How often new partitions are looked for.
 const DISCOVER: Duration = Duration::from_secs(10);
+/// After how many questions in a row that no broker answered a new client is tried.
+const RENEW_AFTER: u32 = 2;
 /// How often a failure that the client repeats many times a second is logged.
 const WARN_AGAIN: Duration = Duration::from_secs(10);
 /// What the result depends on, spelled out. `properties.*` of the table goes over these, except for the fixed ones.
@@ -104,6 +106,8 @@ struct Following {
     consumer: BaseConsumer<TopicWatch>,
     tails: BTreeMap<Partition, Tail>,
     warned: Option<Instant>,
+    /// How often in a row the brokers did not say which partitions there are.
+    unanswered: u32,
 }
 
 /// A topic as the table's options name it.
@@ -177,19 +181,21 @@ impl Topic {
         Ok(format!("topic {} with {} partitions", self.topic, partitions.len()))
     }
 
-    /// Says at each call where each partition ends now, over a connection of its own.
+    /// Says at each call where each partition ends now, over a connection of its own; after a failure, over a new one.
     pub fn ends(self) -> impl FnMut() -> Result<Found, SourceError> {
-        let mut consumer: Option<BaseConsumer> = None;
+        let mut kept: Option<BaseConsumer> = None;
         move || {
-            let consumer = match &consumer {
+            let consumer = match kept.take() {
                 Some(consumer) => consumer,
-                None => consumer.insert(self.config.create().map_err(|e| self.refused(&e))?),
+                None => self.config.create().map_err(|e| self.refused(&e))?,
             };
             let end = |partition: Partition| {
                 let watermarks = consumer.fetch_watermarks(&self.topic, partition.0, ASK_END);
                 watermarks.map(|(_, high)| (partition, Offset(high))).map_err(|e| self.refused(&e))
             };
-            self.partitions(consumer, ASK_END)?.into_iter().map(end).collect()
+            let ends = self.partitions(&consumer, ASK_END)?.into_iter().map(end).collect::<Result<_, _>>()?;
+            kept = Some(consumer);
+            Ok(ends)
         }
     }
 
@@ -201,10 +207,8 @@ impl Topic {
     }
 
     fn follow(&self, reader: &Reader, commits: &Receiver<Vec<(Partition, Offset)>>) -> Result<(), SourceError> {
-        let (topic, ends) = (self.topic.clone(), reader.ends.clone());
-        let watch = TopicWatch { is_another: AtomicBool::new(false), table: reader.id, topic, ends };
-        let consumer = self.config.create_with_context(watch).map_err(|e| self.refused(&e))?;
-        let mut following = Following { consumer, tails: BTreeMap::new(), warned: None };
+        let consumer = self.client(reader)?;
+        let mut following = Following { consumer, tails: BTreeMap::new(), warned: None, unanswered: 0 };
         let mut discover = Instant::now();
         while !reader.stopped() {
             if Instant::now() >= discover {
@@ -220,15 +224,23 @@ impl Topic {
         Ok(())
     }
 
+    fn client(&self, reader: &Reader) -> Result<BaseConsumer<TopicWatch>, SourceError> {
+        let (topic, ends) = (self.topic.clone(), reader.ends.clone());
+        let watch = TopicWatch { is_another: AtomicBool::new(false), table: reader.id, topic, ends };
+        self.config.create_with_context(watch).map_err(|e| self.refused(&e))
+    }
+
     /// Adds partitions that are new. Brokers that do not answer are waited for.
     fn discover(&self, reader: &Reader, following: &mut Following) -> Result<(), SourceError> {
         let found = match self.partitions(&following.consumer, ASK) {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!("waiting for Kafka: {error}");
-                return Ok(());
+                following.unanswered += 1;
+                return if following.unanswered < RENEW_AFTER { Ok(()) } else { self.renew(reader, following) };
             }
         };
+        following.unanswered = 0;
         let new: Vec<Partition> = found.into_iter().filter(|p| !following.tails.contains_key(p)).collect();
         let mut assign = false;
         for partition in new {
@@ -252,6 +264,26 @@ impl Topic {
             assign = true;
         }
         if assign { self.assign(following) } else { Ok(()) }
+    }
+
+    /// Another client takes the place of one that finds no broker where the other one does. A broker that has just started
+    /// may answer that there are none; librdkafka lets go of every broker then, and of the addresses that it was given
+    /// (<https://github.com/confluentinc/librdkafka/issues/5301>). As after a start, the last record tells whether the topic is
+    /// still the same.
+    fn renew(&self, reader: &Reader, following: &mut Following) -> Result<(), SourceError> {
+        let consumer = self.client(reader)?;
+        if reader.stopped() || self.partitions(&consumer, ASK).is_err() {
+            return Ok(());
+        }
+        tracing::warn!(
+            "topic {}: a new client finds brokers, and goes on in the place of one that finds none",
+            self.topic
+        );
+        let lost = std::mem::replace(&mut following.consumer, consumer);
+        // Leaving may wait for brokers.
+        std::thread::spawn(move || drop(lost));
+        following.unanswered = 0;
+        self.assign(following)
     }
 
     fn check_range(&self, partition: Partition, position: Offset, (low, high): (i64, i64)) -> Result<(), SourceError> {

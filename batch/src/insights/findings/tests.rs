@@ -59,7 +59,7 @@ fn a_shop_of_pure_chance_shows_nothing() {
     for finding in report.groups.iter().flat_map(|group| &group.findings) {
         assert_eq!(finding.verdict, Verdict::Nothing, "{finding:#?}");
     }
-    assert!(report.text().contains("the data shows no trend"), "{}", report.text());
+    assert!(report.to_string().contains("the data shows no trend"), "{report}");
 }
 
 #[test]
