@@ -19,14 +19,21 @@ pub struct Batch<'a> {
     sink: &'a Sink,
     rows: usize,
     values: Vec<Cells>,
+    /// The rows of the leftmost input.
+    leftmost: Origin,
     /// By input; `None` for one that adds nothing to the identity.
     identities: Vec<Option<Identity>>,
 }
 
-/// What makes a row of an input one.
-struct Identity {
+/// Where rows of an input came from.
+struct Origin {
     partition: Cells,
     offset: Cells,
+}
+
+/// What makes a row of an input one.
+struct Identity {
+    origin: Origin,
     /// The key columns of its table, with their numbers there.
     key: Vec<(usize, Cells)>,
 }
@@ -36,17 +43,17 @@ impl<'a> Batch<'a> {
         let cells = |name: &str, data_type| Cells::new(frame.column(name)?, data_type);
         let values = sink.query.projection.iter().enumerate().map(|(n, e)| cells(&format!("d{n}"), e.data_type));
         let values = values.collect::<PolarsResult<_>>()?;
+        let origin = |input: usize| -> PolarsResult<Origin> {
+            let cells = |own: &str, data_type| cells(&format!("i{input}_{own}"), data_type);
+            Ok(Origin { partition: cells("partition", DataType::Int)?, offset: cells("offset", DataType::BigInt)? })
+        };
         let mut identities: Vec<Option<Identity>> = sink.query.inputs.iter().map(|_| None).collect();
         for input in &sink.identity {
             let table = &pipeline.tables[sink.query.inputs[*input].table.0];
             let key = table.key.iter().map(|c| Ok((*c, cells(&name(*input, *c), table.columns[*c].data_type)?)));
-            identities[*input] = Some(Identity {
-                partition: cells(&format!("i{input}_partition"), DataType::Int)?,
-                offset: cells(&format!("i{input}_offset"), DataType::BigInt)?,
-                key: key.collect::<PolarsResult<_>>()?,
-            });
+            identities[*input] = Some(Identity { origin: origin(*input)?, key: key.collect::<PolarsResult<_>>()? });
         }
-        Ok(Self { pipeline, sink, rows: frame.height(), values, identities })
+        Ok(Self { pipeline, sink, rows: frame.height(), values, leftmost: origin(0)?, identities })
     }
 
     /// How many documents.
@@ -66,6 +73,12 @@ impl<'a> Batch<'a> {
         self.scalars(row).map(Value::from).collect()
     }
 
+    /// The record that a document's row of the leftmost input is of.
+    #[must_use]
+    pub fn leftmost(&self, row: usize) -> Place {
+        self.leftmost.place(row).unwrap_or_else(|| unreachable!("only joined inputs are padded with NULL"))
+    }
+
     /// Appends a document's id.
     pub fn write_id(&self, row: usize, id: &mut String) {
         let identity = |input: usize| self.identities[input].as_ref();
@@ -73,7 +86,7 @@ impl<'a> Batch<'a> {
             let mut cells = identity(input).into_iter().flat_map(|i| &i.key).filter(|(number, _)| *number == column);
             cells.next().map_or(Scalar::Null, |(_, cells)| cells.get(row))
         };
-        let place = |input: usize| identity(input).and_then(|identity| identity.place(row));
+        let place = |input: usize| identity(input).and_then(|identity| identity.origin.place(row));
         write_id(self.pipeline, self.sink, place, key, |column| self.values[column].get(row), id);
     }
 
@@ -86,7 +99,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-impl Identity {
+impl Origin {
     /// Where the row came from; `None` where the input is null-padded.
     fn place(&self, row: usize) -> Option<Place> {
         let (Scalar::Integer(partition), Scalar::Integer(offset)) = (self.partition.get(row), self.offset.get(row))

@@ -24,6 +24,7 @@ mod parts;
 use changed::Changed;
 pub use changed::{Side, each_changed};
 pub(crate) use parts::wanted as parts_wanted;
+pub use rows::Rows;
 use rows::rows;
 pub(crate) use rows::{last_of, standing};
 
@@ -133,7 +134,27 @@ pub fn each_batch<E: From<RecomputeError>>(
     if parts > 1 {
         return parts::each_batch(pipeline, sink, files, (cut, parts), take);
     }
-    let frame = joined(pipeline, sink, files, cut, None).map_err(failed(sink))?;
+    let frame = joined(pipeline, sink, files, cut, Wanted::All).map_err(failed(sink))?;
+    in_batches(pipeline, sink, frame, take)
+}
+
+/// Gives the documents of some rows of the leftmost input, as [`each_batch`] does: others too where the joined tables are
+/// larger than memory.
+///
+/// # Errors
+/// Where a file cannot be read, and those of `take`, after which it gives no more.
+pub fn each_batch_of<E: From<RecomputeError>>(
+    pipeline: &Pipeline,
+    sink: &Sink,
+    files: &[Vec<PathBuf>],
+    cut: Step,
+    rows: &Rows,
+    take: impl FnMut(&Batch<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    if parts::wanted(pipeline, sink, files)? > 1 {
+        return each_batch(pipeline, sink, files, cut, take);
+    }
+    let frame = joined(pipeline, sink, files, cut, Wanted::Of(rows)).map_err(failed(sink))?;
     in_batches(pipeline, sink, frame, take)
 }
 
@@ -188,13 +209,23 @@ fn named(c: ColumnRef) -> String {
     name(c.input, c.column)
 }
 
-/// The documents of a sink after step `cut` as a frame; where something `changed`, only those that it may have changed.
+/// Which documents are computed.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    All,
+    /// Those that what changed may have changed.
+    Changed(&'a Changed),
+    /// Those of some rows of the leftmost input.
+    Of(&'a Rows),
+}
+
+/// The documents of a sink after step `cut` as a frame.
 fn joined(
     pipeline: &Pipeline,
     sink: &Sink,
     files: &[Vec<PathBuf>],
     cut: Step,
-    changed: Option<&Changed>,
+    wanted: Wanted<'_>,
 ) -> Result<LazyFrame, PolarsError> {
     let query = &sink.query;
     let mut frame: Option<LazyFrame> = None;
@@ -204,9 +235,10 @@ fn joined(
             (Some(left), Some(join)) => join_input(pipeline, query, (number, join), left, right),
             _ => right,
         };
-        frame = Some(match changed {
-            Some(changed) => changed.narrow(pipeline, query, number, with),
-            None => with,
+        frame = Some(match wanted {
+            Wanted::Changed(changed) => changed.narrow(pipeline, query, number, with),
+            Wanted::Of(rows) if number == 0 => with.filter(rows.among("i0_partition", "i0_offset")),
+            Wanted::All | Wanted::Of(_) => with,
         });
     }
     Ok(documents_of(pipeline, sink, frame.unwrap_or_else(|| DataFrame::empty().lazy())))
@@ -239,12 +271,15 @@ fn documents_of(pipeline: &Pipeline, sink: &Sink, mut frame: LazyFrame) -> LazyF
     if let Some(filter) = &query.filter {
         frame = frame.filter(polars(filter, &named));
     }
+    let origin = |input: usize| ["partition", "offset"].map(|own| col(format!("i{input}_{own}")));
     let projected = query.projection.iter().enumerate().map(|(n, e)| polars(e, &named).alias(format!("d{n}")));
     let identities = sink.identity.iter().flat_map(|input| {
         let key = pipeline.tables[query.inputs[*input].table.0].key.iter().map(|c| col(name(*input, *c)));
-        key.chain([col(format!("i{input}_partition")), col(format!("i{input}_offset"))]).collect::<Vec<_>>()
+        key.chain(origin(*input)).collect::<Vec<_>>()
     });
-    frame.select(projected.chain(identities).collect::<Vec<_>>())
+    // Where the leftmost row came from is told also where it is no part of the id.
+    let leftmost = if sink.identity.contains(&0) { Vec::new() } else { origin(0).to_vec() };
+    frame.select(projected.chain(identities).chain(leftmost).collect::<Vec<_>>())
 }
 
 /// A column that a join compares.

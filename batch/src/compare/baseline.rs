@@ -2,7 +2,7 @@
 //!
 //! A quick comparison brings it up to its own step by the documents that may have become others in between, which costs
 //! what happened since, and not what is there. A full one computes everything again and leaves its notes here. It lies
-//! beside the archive's tables, 24 bytes a document, and may be deleted at any time.
+//! beside the archive's tables, 36 bytes a document, and may be deleted at any time.
 //!
 //! `sums` says all: the step, how much of `changes` counts, and count and sum of each bucket; it is written last, and
 //! carries a hash of itself. Notes that do not add up to it are not used.
@@ -14,17 +14,17 @@ use std::path::{Path, PathBuf};
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::digest::hash_of_bytes;
 use lockstep_shared::plan::{Pipeline, Sink};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::pass::folder;
 use super::quick::Buckets;
-use super::record::{SHOULD_BYTES, Should, each_should};
+use super::record::{SHOULD_BYTES, Should, each_should, read_should};
 use crate::recompute::{RecomputeError, Side, each_changed, parts_wanted};
 
 /// The folder of all baselines, below the archive's.
 const FOLDER: &str = "baselines";
 /// The version of the files; another one's are not used.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// Bytes of a change: a note, and whether it came or went.
 const CHANGE_BYTES: usize = SHOULD_BYTES + 1;
 /// Bytes of `sums` before those of the buckets: format, program, step, changes.
@@ -213,19 +213,21 @@ impl Baseline {
         &self.sums
     }
 
-    /// The notes of some buckets of `like`; `None` where they cannot be read, or are not what their sums say.
+    /// The notes of some buckets of `like`, and of some places; `None` where they cannot be read, or are not what the sums of
+    /// their buckets say.
     #[must_use]
-    pub fn notes(&self, like: &Buckets, is_wanted: impl Fn(usize) -> bool) -> Option<Vec<Should>> {
-        let mut notes = Vec::new();
-        let noted = each_should(&self.notes_path(), |should| {
-            if is_wanted(like.bucket(should.digest.carried())) {
-                notes.push(should);
-            }
-        });
-        noted.ok()?;
+    pub fn notes(
+        &self,
+        like: &Buckets,
+        is_wanted: impl Fn(usize) -> bool,
+        places: &FxHashSet<u64>,
+    ) -> Option<Vec<Should>> {
+        let is_asked_for =
+            |should: &Should| is_wanted(like.bucket(should.digest.carried())) || places.contains(&should.place);
+        let mut notes = read_should(&self.notes_path(), is_asked_for).ok()?;
         let mut changed = FxHashMap::<Should, i64>::default();
         for Change { side, should } in self.changes().ok()? {
-            if is_wanted(like.bucket(should.digest.carried())) {
+            if is_asked_for(&should) {
                 *changed.entry(should).or_default() += side.sign();
             }
         }
@@ -287,6 +289,7 @@ impl Side {
 
 #[cfg(test)]
 mod tests {
+    use lockstep_shared::coordinates::{Offset, Partition, Place};
     use lockstep_shared::digest::Digest;
     use lockstep_shared::sql::{Overrides, compile};
 
@@ -298,7 +301,8 @@ mod tests {
         INSERT INTO d SELECT id FROM v;";
 
     fn should(n: u64) -> Should {
-        Should { place: n, digest: Digest(u128::from(n) << 100) }
+        let leftmost = Place { partition: Partition(1), offset: Offset(n.cast_signed()) };
+        Should { place: n, digest: Digest(u128::from(n) << 100), leftmost }
     }
 
     fn kept(archive: &Path, pipeline: &Pipeline) -> Option<Baseline> {
@@ -315,7 +319,7 @@ mod tests {
     }
 
     fn notes(baseline: &Baseline) -> Option<Vec<Should>> {
-        let mut notes = baseline.notes(&baseline.sums().fitting(), |_| true)?;
+        let mut notes = baseline.notes(&baseline.sums().fitting(), |_| true, &FxHashSet::default())?;
         notes.sort_unstable();
         Some(notes)
     }

@@ -12,12 +12,13 @@ use rustc_hash::FxHashSet;
 use serde_json::{Value as Json, json};
 
 use super::CompareError;
-use crate::recompute::{Documents, RecomputeError, each_batch};
+use crate::batch::Batch;
+use crate::recompute::{Documents, RecomputeError, Rows, each_batch, each_batch_of};
 
 /// Documents that are asked for at a time.
 const ASKED: usize = 1_000;
 
-/// The documents that should be after the cut, in these places.
+/// The documents that should be after the cut, in these places: of all, or only of these rows of the leftmost table.
 ///
 /// # Errors
 /// Where the archive cannot be read, or two documents have one id.
@@ -27,9 +28,10 @@ pub fn expected(
     files: &[Vec<PathBuf>],
     cut: Step,
     places: &FxHashSet<u64>,
+    rows: Option<&Rows>,
 ) -> Result<Documents, RecomputeError> {
     let (mut documents, mut id) = (Documents::default(), String::new());
-    each_batch(pipeline, sink, files, cut, |batch| {
+    let take = |batch: &Batch<'_>| {
         for row in 0..batch.rows() {
             id.clear();
             batch.write_id(row, &mut id);
@@ -38,7 +40,11 @@ pub fn expected(
             }
         }
         Ok(())
-    })?;
+    };
+    match rows {
+        None => each_batch(pipeline, sink, files, cut, take)?,
+        Some(rows) => each_batch_of(pipeline, sink, files, cut, rows, take)?,
+    }
     Ok(documents)
 }
 

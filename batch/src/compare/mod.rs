@@ -30,7 +30,7 @@ use rustc_hash::FxHashSet;
 
 use crate::diff::{Compared, Comparison, Difference, How, Younger};
 use crate::progress::Progress;
-use crate::recompute::{self, RecomputeError, each_batch};
+use crate::recompute::{self, RecomputeError, Rows, each_batch};
 use baseline::Baseline;
 use pair::Paired;
 use pass::Pass;
@@ -39,7 +39,7 @@ use units::Extent;
 
 /// Bytes that one note takes while notes are paired: itself, what a growing list wastes, and as much again for what the
 /// system keeps of memory that was given back before.
-const PAIRED_BYTES: u64 = 160;
+const PAIRED_BYTES: u64 = 224;
 /// Bytes that a difference takes, about: what should be, what is there, and why.
 const DIFFERENCE_BYTES: u64 = 2_048;
 /// How often a moment of our own that expired while it was read is opened anew.
@@ -202,7 +202,7 @@ impl Subject<'_> {
             }
         };
         pass.note(self.cut, moment.id(), Some(expected), extent.width)?;
-        let progress = Progress::begin(&format!("comparing {}", self.index), extent.documents);
+        let progress = Arc::new(Progress::begin(&format!("comparing {}", self.index), extent.documents));
         let read = units::read(moment, self.sink, &extent, &mut file, &progress).await?;
         drop(progress);
         let paired = self.pair(expected + extent.documents, pass.should_path(), file).await?;
@@ -266,13 +266,16 @@ impl Subject<'_> {
             return Ok(Some((Vec::new(), Vec::new())));
         }
         let (baseline, like) = (baseline.clone(), looked.expected.clone());
-        let differing: FxHashSet<usize> = looked.differing.iter().copied().collect();
-        let noted = tokio::task::spawn_blocking(move || baseline.notes(&like, |bucket| differing.contains(&bucket)));
-        let (mut is, progress) = (Vec::new(), Progress::begin(&format!("reading {}", self.index), 0));
-        for query in looked.expected.queries(&looked.differing) {
-            is.append(&mut units::note(moment, self.sink, &query, &progress).await?);
-        }
-        Ok(noted.await?.map(|should| (should, is)))
+        let differing: Arc<FxHashSet<usize>> = Arc::new(looked.differing.iter().copied().collect());
+        let (buckets, wanted) = (like.clone(), differing.clone());
+        let progress = Arc::new(Progress::begin(&format!("reading {}", self.index), 0));
+        let queries = quick::queries(moment, looked).await?;
+        let is_wanted = move |digest: u64| wanted.contains(&buckets.bucket(digest));
+        let is = units::note(moment, self.sink, queries, is_wanted, &progress).await?;
+        // By their places too: a document is never taken for one that should not be there by the sums alone.
+        let places: FxHashSet<u64> = is.iter().map(|is| is.place).collect();
+        let noting = move || baseline.notes(&like, |bucket| differing.contains(&bucket), &places);
+        Ok(tokio::task::spawn_blocking(noting).await?.map(|should| (should, is)))
     }
 
     /// Notes of what should be after the cut: those of an earlier comparison brought up to it, or new ones.
@@ -315,14 +318,16 @@ impl Subject<'_> {
         mut paired: Paired,
     ) -> Result<Compared, CompareError> {
         let unexamined = paired.limit(self.memory_bytes / DIFFERENCE_BYTES);
-        let Paired { equal, younger, places, seq_nos } = paired;
+        let Paired { equal, younger, places, seq_nos, leftmost } = paired;
         let places = Arc::new(places);
-        let expected = if places.is_empty() {
+        let expected = if leftmost.is_empty() {
             recompute::Documents::default()
         } else {
+            let rows: Rows = leftmost.into_iter().map(|(_, row)| row).collect();
             let (pipeline, sink, files, cut) = (self.pipeline.clone(), self.sink.clone(), files.to_vec(), self.cut);
             let wanted = places.clone();
-            tokio::task::spawn_blocking(move || look::expected(&pipeline, &sink, &files, cut, &wanted)).await??
+            tokio::task::spawn_blocking(move || look::expected(&pipeline, &sink, &files, cut, &wanted, Some(&rows)))
+                .await??
         };
         let found = look::found(moment, &expected, &places, &seq_nos).await?;
         let mut comparison = Comparison::new(self.sink, self.cut, self.younger, expected);
@@ -368,6 +373,6 @@ pub async fn standing(
     let files = recompute::files(pipeline, archive).await?;
     let places = ids.map(|id| hash_of_id(&id.0)).collect();
     let (pipeline, sink) = (pipeline.clone(), sink.clone());
-    let computed = tokio::task::spawn_blocking(move || look::expected(&pipeline, &sink, &files, step, &places));
+    let computed = tokio::task::spawn_blocking(move || look::expected(&pipeline, &sink, &files, step, &places, None));
     computed.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
 }

@@ -3,7 +3,7 @@
 //! A document is equal where one note on either side has its place and both digests are the same. Everything else is a
 //! candidate only: two ids may have one place, and a note may be older than the index. Who looks again judges by the ids.
 
-use lockstep_shared::coordinates::Step;
+use lockstep_shared::coordinates::{Place, Step};
 use rustc_hash::FxHashSet;
 
 use super::record::{Is, Should};
@@ -20,6 +20,8 @@ pub struct Paired {
     pub places: FxHashSet<u64>,
     /// What is there in those places, by sequence number.
     pub seq_nos: Vec<(u64, u64)>,
+    /// What should be there in those places, by the record of its leftmost row.
+    pub leftmost: Vec<(u64, Place)>,
 }
 
 impl Paired {
@@ -51,6 +53,7 @@ impl Paired {
             sorted.truncate(few);
             self.places = sorted.into_iter().collect();
             self.seq_nos.retain(|(place, _)| self.places.contains(place));
+            self.leftmost.retain(|(place, _)| self.places.contains(place));
         }
         more
     }
@@ -62,6 +65,7 @@ impl Paired {
             _ => {
                 self.places.insert(place);
                 self.seq_nos.extend(found.iter().map(|is| (place, is.seq_no)));
+                self.leftmost.extend(expected.iter().map(|should| (place, should.leftmost)));
             }
         }
     }
@@ -76,6 +80,7 @@ fn least(a: Option<u64>, b: Option<u64>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use lockstep_shared::coordinates::{Offset, Partition};
     use lockstep_shared::digest::Digest;
     use proptest::prelude::*;
 
@@ -84,7 +89,8 @@ mod tests {
     const CUT: Step = Step(5);
 
     fn should(place: u64, digest: u128) -> Should {
-        Should { place, digest: Digest(digest) }
+        let leftmost = Place { partition: Partition(0), offset: Offset(place.cast_signed()) };
+        Should { place, digest: Digest(digest), leftmost }
     }
 
     fn is(place: u64, digest: u128, step: u64, seq_no: u64) -> Is {
@@ -100,6 +106,10 @@ mod tests {
         assert_eq!((paired.equal, paired.younger), (1, 1));
         assert_eq!(paired.seq_nos, [(2, 20), (4, 40)]);
         assert_eq!(paired.places, [2, 3, 4].into_iter().collect());
+        assert_eq!(
+            paired.leftmost.iter().map(|(place, row)| (*place, row.offset.0)).collect::<Vec<_>>(),
+            [(2, 2), (3, 3)]
+        );
     }
 
     #[test]
@@ -145,8 +155,10 @@ mod tests {
                     Younger::LeftOut,
                 );
             }
-            parted.seq_nos.sort_unstable();
-            whole.seq_nos.sort_unstable();
+            for paired in [&mut whole, &mut parted] {
+                paired.seq_nos.sort_unstable();
+                paired.leftmost.sort_unstable();
+            }
             prop_assert_eq!(whole, parted);
         }
     }

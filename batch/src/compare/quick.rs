@@ -1,6 +1,9 @@
 //! The quick comparison: counts and sums of the digests that documents carry, bucket by bucket, from the server's doc
 //! values. Only documents of buckets that differ are read, and those that carry none.
 //!
+//! Those of buckets are found by their sequence numbers, which an aggregation lists: a field that is not indexed makes a
+//! query for hundreds of ranges look at each document hundreds of times, where an aggregation over ranges looks at it once.
+//!
 //! It sees no document whose content is not what its digest says: one that was written with another's digest, or whose
 //! stored text the disk changed. It sees no version. And two changes that leave count and sum of a bucket as they were
 //! stay unseen, with a chance of 2^-40. The full comparison sees all of that.
@@ -23,8 +26,10 @@ const MOST_BUCKETS: u32 = 16;
 pub const MOST_DOCUMENTS: u64 = 1 << (MOST_BUCKETS + 12);
 /// Whole numbers below this are exact in a double.
 const EXACT: f64 = 9_007_199_254_740_992.0;
-/// Ranges of one question.
-const RANGES: usize = 512;
+/// Documents whose numbers are asked for at a time: with their buckets fewer than servers give.
+const LISTED: u64 = 60_000;
+/// Documents that one query finds by their numbers.
+const NUMBERS: usize = 10_000;
 
 /// Count and sum of the carried digests of each bucket.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,25 +148,62 @@ impl Buckets {
         pairs.filter(|(_, (one, other))| one != other).map(|(number, _)| number).collect()
     }
 
-    /// What finds the documents of buckets, some at a time, and those that carry no digest.
-    #[must_use]
-    pub fn queries(&self, buckets: &[usize]) -> Vec<Json> {
-        let mut ranges: Vec<(usize, usize)> = Vec::new();
-        for bucket in buckets {
-            match ranges.last_mut() {
-                Some((_, to)) if *to == *bucket => *to += 1,
-                _ => ranges.push((*bucket, bucket + 1)),
+    fn range(&self, bucket: usize) -> (u64, u64) {
+        ((bucket as u64) << self.bits, (bucket as u64 + 1) << self.bits)
+    }
+
+    /// The sequence numbers of what is in some of the buckets, of which none has more than `most` documents.
+    async fn numbers(&self, moment: &Moment, some: &[usize], most: u64) -> Result<Vec<u64>, IndexError> {
+        let ranges = some.iter().map(|bucket| self.range(*bucket)).map(|(from, to)| json!({"from": from, "to": to}));
+        let question = json!({"size": 0, "track_total_hits": false, "aggs": {"buckets": {
+            "range": {"field": FIELD, "ranges": ranges.collect::<Vec<_>>()},
+            "aggs": {"numbers": {"terms": {"field": "_seq_no", "size": most}}},
+        }}});
+        let answer = moment.ask(question).await?;
+        let buckets = answer["aggregations"]["buckets"]["buckets"].as_array().into_iter().flatten();
+        let listed = buckets.flat_map(|bucket| bucket["numbers"]["buckets"].as_array().into_iter().flatten());
+        let number = |listed: &Json| listed["key"].as_u64();
+        let numbers: Option<Vec<u64>> = listed.map(number).collect();
+        numbers.ok_or_else(|| moment.client().refused("a sequence number is none".into()))
+    }
+}
+
+/// Groups of buckets that have no more documents together than are listed at a time; none that is empty.
+fn groups(found: &Buckets, buckets: &[usize]) -> Vec<Vec<usize>> {
+    let (mut groups, mut documents): (Vec<Vec<usize>>, u64) = (Vec::new(), 0);
+    for bucket in buckets.iter().copied().filter(|bucket| found.at(*bucket).0 > 0) {
+        let (count, _) = found.at(bucket);
+        documents += count;
+        match groups.last_mut() {
+            Some(group) if documents <= LISTED => group.push(bucket),
+            _ => {
+                groups.push(vec![bucket]);
+                documents = count;
             }
         }
-        let at = |bucket: usize| (bucket as u64) << self.bits;
-        let range = |(from, to): &(usize, usize)| json!({"range": {FIELD: {"gte": at(*from), "lt": at(*to)}}});
-        let mut queries: Vec<Json> = ranges
-            .chunks(RANGES)
-            .map(|some| json!({"bool": {"should": some.iter().map(range).collect::<Vec<_>>(), "minimum_should_match": 1}}))
-            .collect();
-        queries.push(without());
-        queries
     }
+    groups
+}
+
+/// What finds the documents of the buckets that differ, some at a time, and those that carry no digest. It may find others
+/// besides, where several shards give the same numbers.
+///
+/// # Errors
+/// Where the server does not list them.
+pub async fn queries(moment: &Moment, looked: &Looked) -> Result<Vec<Json>, IndexError> {
+    let mut queries = vec![without()];
+    for group in groups(&looked.found, &looked.differing) {
+        let most = group.iter().map(|bucket| looked.found.at(*bucket).0).max().unwrap_or(0);
+        if most > LISTED {
+            // One that somebody has filled with a digest of his own.
+            let ranges = group.iter().map(|bucket| looked.found.range(*bucket));
+            queries.extend(ranges.map(|(from, to)| json!({"range": {FIELD: {"gte": from, "lt": to}}})));
+            continue;
+        }
+        let numbers = looked.found.numbers(moment, &group, most).await?;
+        queries.extend(numbers.chunks(NUMBERS).map(|some| json!({"terms": {"_seq_no": some}})));
+    }
+    Ok(queries)
 }
 
 /// What finds the documents that carry no digest.
@@ -174,6 +216,8 @@ pub fn without() -> Json {
 pub struct Looked {
     /// The buckets, as they should be.
     pub expected: Buckets,
+    /// The same buckets, as they are.
+    found: Buckets,
     /// Those that differ.
     pub differing: Vec<usize>,
     /// Documents that the index holds.
@@ -191,7 +235,7 @@ pub async fn look(moment: &Arc<Moment>, sums: &Buckets) -> Result<Looked, Compar
     let found = expected.found(moment).await?;
     let without = moment.count(&without()).await?;
     let differing = expected.differing(&found);
-    Ok(Looked { documents: found.documents() + without, expected, differing, without })
+    Ok(Looked { documents: found.documents() + without, expected, found, differing, without })
 }
 
 #[cfg(test)]
@@ -217,11 +261,15 @@ mod tests {
         assert_eq!(one.differing(&noted(&[7 << 120, 1 << 126, 0, u128::MAX])), Vec::<usize>::new());
         assert_eq!(one.differing(&noted(&[0, u128::MAX, 1 << 126, 8 << 120])), [0]);
         assert_eq!(one.differing(&noted(&[0, u128::MAX, 1 << 127, 7 << 120])), [1, 2]);
-        let queries = one.queries(&[0, 1, 3]);
-        let at = |n: u64| n << (CARRIED_BITS - 2);
-        let range = |from, to| json!({"range": {FIELD: {"gte": at(from), "lt": at(to)}}});
-        assert_eq!(queries[0]["bool"]["should"], json!([range(0, 2), range(3, 4)]));
-        assert_eq!(queries.len(), 2);
+    }
+
+    #[test]
+    fn buckets_are_listed_in_groups_of_what_servers_give() {
+        let counts = [7, LISTED - 1, 1, 0, 1, LISTED + 1, 2, 2];
+        let found = Buckets { bits: CARRIED_BITS - 3, buckets: counts.map(|count| (count, 0)).to_vec() };
+        assert_eq!(groups(&found, &[0, 1, 2, 3, 4, 5, 6, 7]), [vec![0], vec![1, 2], vec![4], vec![5], vec![6, 7]]);
+        assert_eq!(groups(&found, &[0, 3, 6]), [vec![0, 6]]);
+        assert_eq!(found.range(1), (1 << (CARRIED_BITS - 3), 2 << (CARRIED_BITS - 3)));
     }
 
     #[test]

@@ -5,14 +5,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use lockstep_shared::coordinates::Version;
+use lockstep_shared::coordinates::{Offset, Partition, Place, Version};
 use lockstep_shared::digest::{Digest, hash_of_id, of_values};
 
 use crate::batch::Batch;
 use crate::recompute::RecomputeError;
 
 /// Bytes of a note of a document that should be.
-pub const SHOULD_BYTES: usize = 24;
+pub const SHOULD_BYTES: usize = 36;
 /// Bytes of a note of a document that is there.
 const IS_BYTES: usize = 40;
 /// Bytes before the notes of a unit: its number, how many, and a sum over them.
@@ -27,6 +27,8 @@ pub struct Should {
     pub place: u64,
     /// Its digest.
     pub digest: Digest,
+    /// The record that its row of the leftmost table is of: from there it is computed again alone.
+    pub leftmost: Place,
 }
 
 /// A document that is there.
@@ -47,20 +49,27 @@ impl Should {
     pub fn of(batch: &Batch<'_>, row: usize, id: &mut String) -> Self {
         id.clear();
         batch.write_id(row, id);
-        Self { place: hash_of_id(id), digest: of_values(id, batch.scalars(row)) }
+        Self { place: hash_of_id(id), digest: of_values(id, batch.scalars(row)), leftmost: batch.leftmost(row) }
     }
 
     /// As files have it.
     pub fn bytes(self) -> [u8; SHOULD_BYTES] {
         let mut bytes = [0; SHOULD_BYTES];
         bytes[..8].copy_from_slice(&self.place.to_le_bytes());
-        bytes[8..].copy_from_slice(&self.digest.0.to_le_bytes());
+        bytes[8..24].copy_from_slice(&self.digest.0.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.leftmost.offset.0.to_le_bytes());
+        bytes[32..].copy_from_slice(&self.leftmost.partition.0.to_le_bytes());
         bytes
     }
 
     /// See [`Self::bytes`].
     pub fn read(bytes: &[u8; SHOULD_BYTES]) -> Self {
-        Self { place: number(bytes, 0), digest: digest(bytes, 8) }
+        let partition = [32, 33, 34, 35].map(|at| bytes[at]);
+        let leftmost = Place {
+            partition: Partition(i32::from_le_bytes(partition)),
+            offset: Offset(number(bytes, 24).cast_signed()),
+        };
+        Self { place: number(bytes, 0), digest: digest(bytes, 8), leftmost }
     }
 }
 
@@ -333,7 +342,11 @@ mod tests {
     fn what_should_be_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("should");
-        let all = [1, 2, 3_u64].map(|place| Should { place, digest: Digest((u128::from(place) << 70) + 5) });
+        let all = [1, 2, 3_u64].map(|place| Should {
+            place,
+            digest: Digest((u128::from(place) << 70) + 5),
+            leftmost: Place { partition: Partition(-1), offset: Offset(7 << 40) },
+        });
         let mut file = ShouldFile::create(&path).unwrap();
         all.iter().for_each(|should| file.add(*should).unwrap());
         assert_eq!(file.finish().unwrap(), 3);

@@ -112,7 +112,7 @@ pub async fn recheck(moment: &Moment, extent: &Extent, file: &mut IsFile) -> Res
     let (units, mut changed): (Vec<u64>, _) = (file.units().map(|(unit, _)| unit).collect(), Vec::new());
     for unit in units {
         let noted = Summary::noted(&file.unit(unit)?, by);
-        if unit >= extent.units() || !is_unchanged(moment, &extent.query(unit), &noted, by).await? {
+        if unit >= extent.units() || !is_unchanged(moment, &extent.query(&(unit..unit + 1)), &noted, by).await? {
             changed.push(unit);
         }
     }

@@ -1,14 +1,18 @@
 //! Reads an index at one moment, unit by unit, and notes each document.
 //!
-//! A unit is a range of sequence numbers, so that a later moment has most of what was read as it was (`unchanged`). Units
-//! are read several at a time; parsing has threads of its own.
+//! A unit is a range of sequence numbers, so that a later moment has most of what was read as it was (`unchanged`). Many that
+//! lie side by side are read by one query, page by page in the order in which the server keeps documents: those of one
+//! unit lie scattered, and a server that gives a few out of each block unpacks every block for them. Queries are read
+//! several at a time; parsing has threads of its own.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lockstep_shared::digest::{hash_of_id, of_source};
 use lockstep_shared::index::IndexError;
-use lockstep_shared::index::moment::{Moment, Page, Reading, numbered};
+use lockstep_shared::index::moment::{Hit, Moment, Page, Reading, numbered};
 use lockstep_shared::plan::{Column, Sink};
 use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
@@ -17,10 +21,12 @@ use super::CompareError;
 use super::record::{Is, IsFile};
 use crate::progress::Progress;
 
-/// Units read at a time: more made no server quicker.
+/// Queries read at a time: more made no server quicker.
 const PARALLEL: usize = 4;
 /// Documents of a unit, about: one page.
 const UNIT_DOCUMENTS: u64 = 9_000;
+/// Most units of a query. Those of queries that were not read to their end are read again by whoever takes the pass up.
+const UNITS_AT_ONCE: u64 = 32;
 /// Most documents of a page: the most that servers give.
 const PAGE_MOST: usize = 10_000;
 /// Least documents of a page.
@@ -74,11 +80,30 @@ impl Extent {
         self.end.div_ceil(self.width)
     }
 
-    /// What finds a unit's documents. The last one has no end, so that nothing is beyond all.
+    /// What finds the documents of units. The last one has no end, so that nothing is beyond all.
     #[must_use]
-    pub fn query(&self, unit: u64) -> Json {
-        let to = if unit + 1 >= self.units() { i64::MAX.unsigned_abs() } else { (unit + 1) * self.width };
-        numbered(unit * self.width, to)
+    pub fn query(&self, units: &Range<u64>) -> Json {
+        let to = if units.end >= self.units() { i64::MAX.unsigned_abs() } else { units.end * self.width };
+        numbered(units.start * self.width, to)
+    }
+
+    /// The unit of a sequence number.
+    fn unit(&self, seq_no: u64) -> u64 {
+        (seq_no / self.width).min(self.units().saturating_sub(1))
+    }
+
+    /// The units that are not among those, in runs that are read by one query each.
+    fn runs(&self, have: &BTreeSet<u64>) -> Vec<Range<u64>> {
+        // Some for each of those that read, also of few documents.
+        let most = (self.units() / (4 * PARALLEL as u64)).clamp(1, UNITS_AT_ONCE);
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for unit in (0..self.units()).filter(|unit| !have.contains(unit)) {
+            match runs.last_mut() {
+                Some(run) if run.end == unit && run.end - run.start < most => run.end += 1,
+                _ => runs.push(unit..unit + 1),
+            }
+        }
+        runs
     }
 }
 
@@ -91,43 +116,54 @@ pub async fn read(
     sink: &Sink,
     extent: &Extent,
     file: &mut IsFile,
-    progress: &Progress,
+    progress: &Arc<Progress>,
 ) -> Result<u64, CompareError> {
-    let have: std::collections::BTreeSet<u64> = file.units().map(|(unit, _)| unit).collect();
     progress.advance(file.units().map(|(_, count)| count).sum());
-    let mut missing = (0..extent.units()).filter(|unit| !have.contains(unit));
+    let mut missing = extent.runs(&file.units().map(|(unit, _)| unit).collect()).into_iter();
     let (mut running, mut read) = (JoinSet::new(), 0);
-    let reader =
-        Reader { moment: moment.clone(), columns: sink.columns.clone().into(), size: Arc::new(PAGE_FIRST.into()) };
+    let reader = Reader::new(moment, sink);
     loop {
         while running.len() < PARALLEL
-            && let Some(unit) = missing.next()
+            && let Some(run) = missing.next()
         {
-            let (reader, query) = (reader.clone(), extent.query(unit));
-            running.spawn(async move { reader.unit(&query).await.map(|found| (unit, found)) });
+            let (reader, query, progress) = (reader.clone(), extent.query(&run), progress.clone());
+            running.spawn(async move { reader.read(&query, &progress).await.map(|found| (run, found)) });
         }
         let Some(done) = running.join_next().await else { return Ok(read) };
-        let (unit, found) = done??;
-        file.add(unit, &found)?;
+        let (run, found) = done??;
         read += found.len() as u64;
-        progress.advance(found.len() as u64);
+        let mut units: BTreeMap<u64, Vec<Is>> = run.map(|unit| (unit, Vec::new())).collect();
+        for is in found {
+            units.entry(extent.unit(is.seq_no)).or_default().push(is);
+        }
+        units.into_iter().try_for_each(|(unit, found)| file.add(unit, &found))?;
     }
 }
 
-/// Documents that a query finds, noted.
+/// Documents that queries find, noted: those that carry a digest that is wanted, or none.
 ///
 /// # Errors
 /// Where the server does not give them.
 pub async fn note(
     moment: &Arc<Moment>,
     sink: &Sink,
-    query: &Json,
-    progress: &Progress,
+    queries: Vec<Json>,
+    is_wanted: impl Fn(u64) -> bool + Send + Sync + 'static,
+    progress: &Arc<Progress>,
 ) -> Result<Vec<Is>, CompareError> {
-    let (moment, columns) = (moment.clone(), sink.columns.clone().into());
-    let found = Reader { moment, columns, size: Arc::new(PAGE_FIRST.into()) }.unit(query).await?;
-    progress.advance(found.len() as u64);
-    Ok(found)
+    let (mut queries, mut reader) = (queries.into_iter(), Reader::new(moment, sink));
+    reader.wanted = Some(Arc::new(is_wanted));
+    let (mut running, mut notes) = (JoinSet::new(), Vec::new());
+    loop {
+        while running.len() < PARALLEL
+            && let Some(query) = queries.next()
+        {
+            let (reader, progress) = (reader.clone(), progress.clone());
+            running.spawn(async move { reader.read(&query, &progress).await });
+        }
+        let Some(done) = running.join_next().await else { return Ok(notes) };
+        notes.extend(done??);
+    }
 }
 
 #[derive(Clone)]
@@ -136,22 +172,32 @@ struct Reader {
     columns: Arc<[Column]>,
     /// Documents of the next page.
     size: Arc<AtomicUsize>,
+    /// Which of the digests that documents carry are wanted, where not all are.
+    wanted: Option<Arc<Wanted>>,
 }
 
+type Wanted = dyn Fn(u64) -> bool + Send + Sync;
+
 impl Reader {
-    async fn unit(&self, query: &Json) -> Result<Vec<Is>, CompareError> {
+    fn new(moment: &Arc<Moment>, sink: &Sink) -> Self {
+        let (moment, columns) = (moment.clone(), sink.columns.clone().into());
+        Self { moment, columns, size: Arc::new(PAGE_FIRST.into()), wanted: None }
+    }
+
+    async fn read(&self, query: &Json, progress: &Progress) -> Result<Vec<Is>, CompareError> {
         let (mut found, mut after) = (Vec::new(), None);
+        let reading = if self.wanted.is_some() { Reading::ByDigest } else { Reading::Whole };
         loop {
             let size = self.size.load(Ordering::Relaxed);
-            let text = self.moment.page(query, Reading::Whole, size, after.as_ref()).await?;
+            let text = self.moment.page(query, reading, size, after.as_ref()).await?;
             let bytes = text.len();
-            let columns = self.columns.clone();
-            let noted = tokio::task::spawn_blocking(move || noted(&text, &columns)).await?;
-            let (notes, next) = noted.map_err(|reason| self.moment.client().refused(reason))?;
-            let count = notes.len();
+            let (columns, wanted) = (self.columns.clone(), self.wanted.clone());
+            let noted = tokio::task::spawn_blocking(move || noted(&text, &columns, wanted.as_deref())).await?;
+            let Noted { notes, count, next } = noted.map_err(|reason| self.moment.client().refused(reason))?;
             if let Some(each) = bytes.checked_div(count).filter(|each| *each > 0) {
                 self.size.store((PAGE_BYTES / each).clamp(PAGE_LEAST, PAGE_MOST), Ordering::Relaxed);
             }
+            progress.advance(count as u64);
             found.extend(notes);
             if count < size {
                 return Ok(found);
@@ -161,13 +207,47 @@ impl Reader {
     }
 }
 
-fn noted(text: &[u8], columns: &[Column]) -> Result<(Vec<Is>, Option<Json>), String> {
+/// What was read of a page.
+struct Noted {
+    notes: Vec<Is>,
+    /// Documents of the page, those that are not wanted too.
+    count: usize,
+    next: Option<Json>,
+}
+
+fn noted(text: &[u8], columns: &[Column], wanted: Option<&Wanted>) -> Result<Noted, String> {
     let page = Page::read(text)?;
-    let note = |hit: &lockstep_shared::index::moment::Hit<'_>| Is {
+    let is_wanted = |hit: &&Hit<'_>| wanted.is_none_or(|wanted| hit.carried().is_none_or(wanted));
+    let note = |hit: &Hit<'_>| Is {
         place: hash_of_id(&hit.id),
         digest: of_source(columns, &hit.id, hit.source.map_or("null", |source| source.get()).as_bytes()),
         version: hit.version,
         seq_no: hit.seq_no,
     };
-    Ok((page.hits().iter().map(note).collect(), page.after()))
+    let notes = page.hits().iter().filter(is_wanted).map(note).collect();
+    Ok(Noted { notes, count: page.hits().len(), next: page.after() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_read_in_runs_that_are_neither_too_long_nor_too_few() {
+        let extent = |units: u64| Extent { documents: 1, end: units * 10, width: 10 };
+        let all = extent(2_000).runs(&BTreeSet::new());
+        assert!(all.iter().all(|run| run.end - run.start <= UNITS_AT_ONCE), "{all:?}");
+        assert_eq!(all.iter().map(|run| run.end - run.start).sum::<u64>(), 2_000);
+        // Fewer than there are readers stay as they are.
+        assert_eq!(extent(3).runs(&[1].into()), [0..1, 2..3]);
+        assert_eq!(extent(64).runs(&(0..54).chain([60]).collect()), [54..58, 58..60, 61..64]);
+    }
+
+    #[test]
+    fn the_last_unit_has_no_end() {
+        let extent = Extent { documents: 1, end: 25, width: 10 };
+        assert_eq!(extent.query(&(0..2)), numbered(0, 20));
+        assert_eq!(extent.query(&(1..3)), numbered(10, i64::MAX.unsigned_abs()));
+        assert_eq!([0, 19, 20, 99].map(|seq_no| extent.unit(seq_no)), [0, 1, 2, 2]);
+    }
 }

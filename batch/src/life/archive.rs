@@ -1,4 +1,5 @@
-//! Asks the archive for records, with Polars: one pass over a table's files for many documents.
+//! Asks the archive for records, with Polars: one pass over a table's files for many documents. What is compared is read of
+//! all records, and the rest of those that may be meant ([`candidates`]).
 
 use std::path::PathBuf;
 
@@ -8,11 +9,13 @@ use lockstep_shared::plan::{Pipeline, Table};
 use lockstep_shared::types::DataType;
 use lockstep_shared::value::{Row, Value};
 use polars::prelude::{
-    Column, DataFrame, Expr, IntoLazy, JoinArgs, JoinType, LazyFrame, PlRefPath, PolarsError, ScanArgsParquet, col, lit,
+    Column, DataFrame, Engine, Expr, IntoLazy, JoinArgs, JoinType, LazyFrame, PlRefPath, PolarsError, ScanArgsParquet,
+    col, lit,
 };
 
-use super::store::{Ask, By};
+use super::store::{Ask, By, place_of};
 use crate::frame::{polars_type, series, values};
+use crate::recompute::Rows;
 
 /// The records of the archive's `files` (one list a table) that a question is for, up to and with a step.
 ///
@@ -45,10 +48,38 @@ pub fn fetch(
         .filter(col("_step").lt_eq(lit(step)).and(col("_error").is_null()))
         .select(typed.chain(own).collect::<Vec<_>>());
     let wanted = wanted(&columns, ask)?;
+    let frame = frame.filter(candidates(&columns, ask, &wanted)?);
     let left: Vec<Expr> = columns.iter().map(|(name, _)| col(name.as_str())).collect();
     let right: Vec<Expr> = (0..columns.len()).map(|number| col(format!("wanted{number}"))).collect();
     let args = JoinArgs { nulls_equal: false, ..JoinArgs::new(JoinType::Semi) };
-    read(table, ask, &frame.join(wanted.lazy(), left, right, args).collect()?)
+    read(
+        table,
+        ask,
+        &frame.join(wanted.lazy(), left, right, args).collect_with_engine(Engine::Streaming)?.unwrap_single(),
+    )
+}
+
+/// What is true of every record that a question is for, and of few others: a condition that is looked at while files are
+/// read, as no join is.
+fn candidates(columns: &[(String, DataType)], ask: &Ask, wanted: &DataFrame) -> Result<Expr, PolarsError> {
+    if ask.by == By::Place {
+        return Ok(ask
+            .tuples
+            .iter()
+            .filter_map(|tuple| place_of(tuple))
+            .collect::<Rows>()
+            .among("_partition", "_offset"));
+    }
+    let mut all = lit(true);
+    for (number, (name, data_type)) in columns.iter().enumerate() {
+        // Which floating-point numbers are equal is the join's business.
+        if !matches!(data_type, DataType::Float | DataType::Double) {
+            let values = wanted.column(&format!("wanted{number}"))?.unique()?;
+            let list = lit(values.take_materialized_series()).implode(true);
+            all = all.and(col(name.as_str()).is_in(list, false));
+        }
+    }
+    Ok(all)
 }
 
 /// The names and types of what is compared.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_shared::coordinates::{Place, TableId};
+use lockstep_shared::coordinates::{Offset, Partition, Place, TableId};
 use lockstep_shared::history::{Content, HistoryRecord};
 use lockstep_shared::plan::Pipeline;
 use lockstep_shared::value::Value;
@@ -32,6 +32,13 @@ pub struct Ask {
 #[must_use]
 pub fn tuple_of(place: Place) -> Vec<Value> {
     vec![Value::Integer(place.partition.0.into()), Value::Integer(place.offset.0)]
+}
+
+/// The place that a question's tuple stands for; `None` for values that are none.
+#[must_use]
+pub fn place_of(tuple: &[Value]) -> Option<Place> {
+    let [Value::Integer(partition), Value::Integer(offset)] = tuple else { return None };
+    Some(Place { partition: Partition(i32::try_from(*partition).ok()?), offset: Offset(*offset) })
 }
 
 /// The records known so far.

@@ -14,7 +14,7 @@ use polars::prelude::{
 };
 
 use super::rows::{archived, standing_of, step_number, typed, typed_column};
-use super::{RecomputeError, failed, in_batches, join_key, joined, right_key, right_keys};
+use super::{RecomputeError, Wanted, failed, in_batches, join_key, joined, right_key, right_keys};
 use crate::batch::Batch;
 
 /// The column that says of a row that its document may have changed.
@@ -47,7 +47,7 @@ pub fn each_changed<E: From<RecomputeError>>(
         if changed.is_none(side) {
             continue;
         }
-        let frame = joined(pipeline, sink, files, step, Some(&changed)).map_err(&failed)?;
+        let frame = joined(pipeline, sink, files, step, Wanted::Changed(&changed)).map_err(&failed)?;
         in_batches(pipeline, sink, frame, |batch| take(side, batch))?;
     }
     Ok(())

@@ -1,12 +1,13 @@
 //! The rows of a table after a step: what its archived records leave.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use lockstep_shared::coordinates::Step;
+use lockstep_shared::coordinates::{Partition, Place, Step};
 use lockstep_shared::plan::{Input, Pipeline, Table};
 use polars::prelude::{
-    Column, DataFrame, Expr, IntoLazy, LazyFrame, PlRefPath, PolarsError, ScanArgsParquet, SortMultipleOptions,
-    UniqueKeepStrategy, col, lit,
+    Column, DataFrame, Expr, IntoLazy, LazyFrame, NamedFrom as _, PlRefPath, PolarsError, ScanArgsParquet, Series,
+    SortMultipleOptions, UniqueKeepStrategy, col, lit,
 };
 
 use super::{name, named};
@@ -84,6 +85,34 @@ pub(super) fn last_standing(table: &Table, readable: LazyFrame) -> LazyFrame {
 pub(super) fn of_rows(table: &Table) -> Vec<Expr> {
     let own = ["_partition", "_offset", "_step", STANDS];
     table.columns.iter().map(|c| c.name.as_str()).chain(own).map(col).collect()
+}
+
+/// Some rows, by where they came from.
+#[derive(Clone, Debug, Default)]
+pub struct Rows(BTreeMap<Partition, Vec<i64>>);
+
+impl FromIterator<Place> for Rows {
+    fn from_iter<I: IntoIterator<Item = Place>>(places: I) -> Self {
+        let mut rows: BTreeMap<Partition, Vec<i64>> = BTreeMap::new();
+        for Place { partition, offset } in places {
+            rows.entry(partition).or_default().push(offset.0);
+        }
+        Self(rows)
+    }
+}
+
+impl Rows {
+    /// What says of a row that it is among them. The least and the greatest offset let a reader pass over whole groups of
+    /// records.
+    pub(crate) fn among(&self, partition: &str, offset: &str) -> Expr {
+        let of_partition = |(number, offsets): (&Partition, &Vec<i64>)| {
+            let (least, most) = (offsets.iter().min().copied(), offsets.iter().max().copied());
+            let list = lit(Series::new("offsets".into(), offsets)).implode(true);
+            let between = col(offset).gt_eq(lit(least.unwrap_or(0))).and(col(offset).lt_eq(lit(most.unwrap_or(0))));
+            col(partition).eq(lit(number.0)).and(between).and(col(offset).is_in(list, false))
+        };
+        self.0.iter().map(of_partition).reduce(Expr::or).unwrap_or_else(|| lit(false))
+    }
 }
 
 /// A step as archives have it.

@@ -1,6 +1,7 @@
 //! How long a comparison takes beside a bare export of the same index: fills an index of the wanted size through the
 //! stream, reads all of it with four slices of one point in time by a client that parses nothing, recomputes alone, and
-//! runs `lockstep-batch reconcile` in full and quick mode; prints times, ratios and peak memory.
+//! runs `lockstep-batch reconcile` in full and quick mode, and both again after documents were deleted by hand; prints times,
+//! ratios and peak memory.
 //!
 //! `cargo run --bin bench_compare -- [--views N] [--hosts URL]`: into the embedded index unless told otherwise. Build
 //! everything in the same profile first.
@@ -25,6 +26,9 @@ use serde_json::{Value, json};
 const SLICES: usize = 4;
 /// Documents of a page of it: the most that servers give.
 const PAGE: usize = 10_000;
+
+/// Documents that are deleted by hand before comparisons that find them gone.
+const GONE: [usize; 2] = [1, 999];
 
 /// Of so many pairs of user and product that are viewed, one is sold.
 const VIEWS_OF_SALE: usize = 2;
@@ -98,8 +102,8 @@ async fn measure(arguments: &Arguments, sets: &[String], url: &str, index: &str)
     for _ in 0..arguments.runs {
         bare = bare.min(export(url, index, arguments.views).await?);
         computed = computed.min(recompute_alone(sets, arguments.views).await?);
-        full = full.better(reconcile(sets, &[]).await?);
-        quick = quick.better(reconcile(sets, &["--quick"]).await?);
+        full = full.better(reconcile(sets, &[], 0).await?);
+        quick = quick.better(reconcile(sets, &["--quick"], 0).await?);
     }
     println!("bare export           {bare:8.2} s");
     println!("recompute alone       {computed:8.2} s");
@@ -107,6 +111,19 @@ async fn measure(arguments: &Arguments, sets: &[String], url: &str, index: &str)
     println!("full comparison       {:8.2} s, {ratio:.2} times the export, peak {} MiB", full.seconds, full.peak_mib);
     let ratio = full.seconds / quick.seconds;
     println!("quick comparison      {:8.2} s, {ratio:.1} times as fast, peak {} MiB", quick.seconds, quick.peak_mib);
+    let mut gone = 0;
+    for more in GONE {
+        delete(url, index, more).await?;
+        gone += more;
+        for (name, options) in [("quick", &["--quick"] as &[&str]), ("full", &[])] {
+            let mut differing = Measured::worst();
+            for _ in 0..arguments.runs {
+                differing = differing.better(reconcile(sets, options, 3).await?);
+            }
+            let Measured { seconds, peak_mib } = differing;
+            println!("{name:5} {gone:4} missing    {seconds:8.2} s, peak {peak_mib} MiB");
+        }
+    }
     Ok(())
 }
 
@@ -225,6 +242,22 @@ async fn export_slice(http: reqwest::Client, url: String, id: String, slice: usi
     }
 }
 
+/// Deletes documents, as somebody does by hand.
+async fn delete(url: &str, index: &str, count: usize) -> Result<()> {
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let some = json!({"size": count, "_source": false, "sort": ["_doc"]});
+    let found = http.post(format!("{url}/{index}/_search")).json(&some).send().await?.error_for_status()?;
+    let found: Value = found.json().await?;
+    let hits = found["hits"]["hits"].as_array().context("documents to delete")?;
+    ensure!(hits.len() == count, "{} documents of {count} are found", hits.len());
+    let lines = hits.iter().map(|hit| format!("{}\n", json!({"delete": {"_index": index, "_id": hit["_id"]}})));
+    let bulk = http.post(format!("{url}/_bulk")).header("Content-Type", "application/x-ndjson");
+    let done: Value = bulk.body(lines.collect::<String>()).send().await?.error_for_status()?.json().await?;
+    ensure!(done["errors"] == json!(false), "documents are not deleted: {done}");
+    http.post(format!("{url}/{index}/_refresh")).send().await?.error_for_status()?;
+    Ok(())
+}
+
 /// Recomputes every document and keeps none; the seconds that it took.
 async fn recompute_alone(sets: &[String], documents: usize) -> Result<f64> {
     let overrides = Overrides::parse(sets).map_err(|error| anyhow::anyhow!("{error}"))?;
@@ -261,14 +294,15 @@ impl Measured {
     }
 }
 
-async fn reconcile(sets: &[String], options: &[&str]) -> Result<Measured> {
+/// Reconciles, and ends with the exit code that is expected.
+async fn reconcile(sets: &[String], options: &[&str], code: i32) -> Result<Measured> {
     let begin = Instant::now();
     let mut running =
         Running(program("lockstep-batch", &[&["reconcile"], options].concat(), sets)?.stdout(Stdio::null()).spawn()?);
     let mut peak_mib = 0;
     loop {
         if let Some(status) = running.0.try_wait()? {
-            ensure!(status.success(), "the index is not as it should be: {status}");
+            ensure!(status.code() == Some(code), "reconcile {options:?} ended with {status}");
             return Ok(Measured { seconds: begin.elapsed().as_secs_f64(), peak_mib });
         }
         peak_mib = peak_memory_mib(running.0.id()).unwrap_or(peak_mib);

@@ -12,9 +12,11 @@ use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 use tokio::task::JoinHandle;
 
+use super::carried::FIELD;
 use super::client::{Client, IndexError};
 use super::scan::Found;
 use crate::coordinates::Version;
+use crate::digest::CARRIED_BITS;
 
 /// How long the server keeps the moment between two questions: longer than it takes to start a pass again that was killed.
 const KEEP_ALIVE: Duration = Duration::from_secs(30 * 60);
@@ -35,6 +37,8 @@ pub struct Moment {
 pub enum Reading {
     /// All of it.
     Whole,
+    /// All of it, in the order of the digests that documents carry: see [`Hit::carried`].
+    ByDigest,
     /// Everything but the document itself.
     WithoutSource,
 }
@@ -85,6 +89,13 @@ pub struct Hit<'a> {
 }
 
 impl Hit<'_> {
+    /// The digest that the document carries, in a page that was read by it; `None` where it carries none.
+    #[must_use]
+    pub fn carried(&self) -> Option<u64> {
+        let (digest, _) = serde_json::from_str::<(Json, Json)>(self.sort?.get()).ok()?;
+        digest.as_u64().filter(|digest| *digest < 1 << CARRIED_BITS)
+    }
+
     /// The document, read.
     #[must_use]
     pub fn found(&self) -> Found {
@@ -220,14 +231,19 @@ impl Moment {
         size: usize,
         after: Option<&Json>,
     ) -> Result<Vec<u8>, IndexError> {
+        let by_place = json!({"_shard_doc": "asc"});
+        let sort = match reading {
+            Reading::ByDigest => json!([{FIELD: "asc"}, by_place]),
+            Reading::Whole | Reading::WithoutSource => json!([by_place]),
+        };
         let mut question = json!({
             "query": query,
             "size": size,
-            "sort": [{"_shard_doc": "asc"}],
+            "sort": sort,
             "track_total_hits": false,
             "version": true,
             "seq_no_primary_term": true,
-            "_source": reading == Reading::Whole,
+            "_source": reading != Reading::WithoutSource,
         });
         if let Some(after) = after {
             question["search_after"] = after.clone();

@@ -26,6 +26,7 @@ mod lookup;
 mod moments;
 mod part;
 mod query;
+mod one_of;
 mod query_string;
 mod search;
 mod sort;

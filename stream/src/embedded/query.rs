@@ -14,6 +14,7 @@ use tantivy::tokenizer::{LowerCaser, RemoveLongFilter, SimpleTokenizer, TextAnal
 use super::answer::Refusal;
 use super::dates::{self, Rounding};
 use super::mapping::{Mapped, Mapping, SEQ_NO};
+use super::one_of::OneOf;
 use super::query_string;
 use super::request::{list, only};
 use super::value::{self, Kind, Scalar, plain_text};
@@ -179,8 +180,7 @@ impl Reader<'_> {
         }
         let Some(mapped) = self.mapping.field(field) else { return Ok(none()) };
         // A whole number is never equal to one with a fraction.
-        let whole = mapped.kind.is_number() && !matches!(mapped.kind, Kind::Float | Kind::Double);
-        if whole && value::number(value).is_some_and(|number| number.fract() != 0.0) {
+        if mapped.kind.is_whole() && value::number(value).is_some_and(|number| number.fract() != 0.0) {
             return Ok(none());
         }
         if mapped.kind == Kind::Date {
@@ -207,7 +207,15 @@ impl Reader<'_> {
                 let terms = values.iter().filter(|value| !value.is_null());
                 Ok(Box::new(TermSetQuery::new(terms.map(|v| Term::from_field_text(mapped.field, &plain_text(v))))))
             }
+            Some(mapped) if mapped.kind.is_whole() => {
+                let numbers = values.iter().filter_map(|value| whole(mapped, field, value).transpose());
+                Ok(Box::new(OneOf::whole(&mapped.column, numbers.collect::<Result<_, _>>()?)))
+            }
             None if field == "_id" => self.ids(&values.iter().collect::<Vec<_>>()),
+            None if field == SEQ_NO => {
+                let numbers = values.iter().map(sequence_number).collect::<Result<_, _>>()?;
+                Ok(Box::new(OneOf::unsigned(SEQ_NO, numbers)))
+            }
             _ => {
                 let queries: Result<Vec<Boxed>, Refusal> = values.iter().map(|value| self.term(field, value)).collect();
                 queries.map(any)
@@ -239,10 +247,8 @@ impl Reader<'_> {
 
     /// Documents by their sequence numbers.
     fn numbered(&self, (lower, upper): (Bound<&Json>, Bound<&Json>)) -> Result<Boxed, Refusal> {
-        let term = |value: &Json| match value.as_u64() {
-            Some(number) => Ok(Term::from_field_u64(self.mapping.own.seq_no, number)),
-            None => Err(Refusal::argument(format!("[{}] is no sequence number", plain_text(value)))),
-        };
+        let term =
+            |value: &Json| sequence_number(value).map(|number| Term::from_field_u64(self.mapping.own.seq_no, number));
         let bound = |bound: Bound<&Json>| match bound {
             Bound::Included(value) => term(value).map(Bound::Included),
             Bound::Excluded(value) => term(value).map(Bound::Excluded),
@@ -283,9 +289,8 @@ impl Reader<'_> {
             let term = Term::from_field_i64(mapped.field, at);
             return Ok(if excluded { Bound::Excluded(term) } else { Bound::Included(term) });
         }
-        let whole = mapped.kind.is_number() && !matches!(mapped.kind, Kind::Float | Kind::Double);
         if let (true, Some(number)) =
-            (whole, value::number(value).filter(|n| n.fract() != 0.0 || n.abs() >= 2_f64.powi(63)))
+            (mapped.kind.is_whole(), value::number(value).filter(|n| n.fract() != 0.0 || n.abs() >= 2_f64.powi(63)))
         {
             // Between two whole numbers, or beyond all of them: the next one on the inner side.
             let next = if end == End::Lower { number.ceil() } else { number.floor() };
@@ -373,15 +378,34 @@ pub(super) fn escaped(text: &str) -> String {
     text.chars().flat_map(|c| matches!(c, '*' | '?' | '\\').then_some('\\').into_iter().chain([c])).collect()
 }
 
+/// A value as one of a field.
+fn scalar<'a>(mapped: &Mapped, field: &str, value: &'a Json) -> Result<Option<Scalar<'a>>, Refusal> {
+    value::scalar(mapped.kind, value)
+        .map_err(|reason| Refusal::argument(format!("failed to create query on field [{field}]: {reason}")))
+}
+
 /// A value as the term of a field.
 fn read(mapped: &Mapped, field: &str, value: &Json) -> Result<Option<Term>, Refusal> {
-    let read = value::scalar(mapped.kind, value)
-        .map_err(|reason| Refusal::argument(format!("failed to create query on field [{field}]: {reason}")))?;
-    Ok(read.map(|scalar| match scalar {
+    Ok(scalar(mapped, field, value)?.map(|scalar| match scalar {
         Scalar::Text(text) => Term::from_field_text(mapped.field, &text),
         Scalar::Whole(number) => Term::from_field_i64(mapped.field, number),
         Scalar::Float(number) => Term::from_field_f64(mapped.field, number),
     }))
+}
+
+/// A value as a whole number; `None` for one that no whole number is equal to.
+fn whole(mapped: &Mapped, field: &str, value: &Json) -> Result<Option<i64>, Refusal> {
+    if value::number(value).is_some_and(|number| number.fract() != 0.0) {
+        return Ok(None);
+    }
+    Ok(scalar(mapped, field, value)?.and_then(|scalar| match scalar {
+        Scalar::Whole(number) => Some(number),
+        Scalar::Text(_) | Scalar::Float(_) => None,
+    }))
+}
+
+fn sequence_number(value: &Json) -> Result<u64, Refusal> {
+    value.as_u64().ok_or_else(|| Refusal::argument(format!("[{}] is no sequence number", plain_text(value))))
 }
 
 /// A bound may lie beyond what a field's type holds.

@@ -71,6 +71,11 @@ impl Kind {
         !matches!(self, Self::Keyword | Self::Text | Self::Boolean | Self::Date)
     }
 
+    /// Whether values are numbers without a fraction.
+    pub(super) fn is_whole(self) -> bool {
+        self.is_number() && !matches!(self, Self::Float | Self::Double)
+    }
+
     /// Whether values are texts.
     pub(super) fn is_text(self) -> bool {
         matches!(self, Self::Keyword | Self::Text)

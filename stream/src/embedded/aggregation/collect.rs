@@ -11,7 +11,7 @@ use super::super::part::Segment;
 use super::super::value::{self, Kind as FieldKind, Scalar};
 use super::Filters;
 use super::column::{Column, Key};
-use super::request::{Aggregation, Kind, Shared};
+use super::request::{Aggregation, Kind, Piece, Shared};
 
 /// Most buckets that may be made for one answer.
 const MOST_BUCKETS: usize = 1_000_000;
@@ -274,8 +274,11 @@ fn fixed(
     docs: &[DocId],
     budget: &mut Budget,
 ) -> Result<(), Refusal> {
-    for (number, bucket) in buckets.iter_mut().enumerate() {
-        let kept = members(&aggregation.kind, number, view, docs);
+    let all: Vec<Vec<DocId>> = match &aggregation.kind {
+        Kind::Range { field, ranges, .. } => within(ranges, view.column(*field), docs),
+        kind => (0..buckets.len()).map(|number| members(kind, number, view, docs)).collect(),
+    };
+    for (bucket, kept) in buckets.iter_mut().zip(all) {
         bucket.doc_count += kept.len() as u64;
         if !kept.is_empty() {
             collect(&aggregation.inner, &mut bucket.inner, view, &kept, budget)?;
@@ -294,18 +297,39 @@ fn members(kind: &Kind, number: usize, view: &View, docs: &[DocId]) -> Vec<DocId
             None => those(&|doc| !queries.iter().any(|(_, query)| view.matches(*query, doc))),
         },
         Kind::Missing { field } => those(&|doc| !view.column(*field).has(doc)),
-        Kind::Range { field, ranges, .. } => {
-            let Some(piece) = ranges.get(number) else { return Vec::new() };
-            let within =
-                |value: f64| piece.from.is_none_or(|from| value >= from) && piece.to.is_none_or(|to| value < to);
-            let mut kept: Vec<DocId> = Vec::new();
-            view.column(*field).each_number(docs, |doc, value| {
-                if within(value) && kept.last() != Some(&doc) {
-                    kept.push(doc);
-                }
-            });
-            kept
-        }
         _ => Vec::new(),
     }
+}
+
+/// The documents of each range; a document with two numbers in one range is there once. Of ranges that do not overlap the
+/// one is looked for that a number can be in, so that hundreds cost little more than one.
+fn within(ranges: &[Piece], column: &Column, docs: &[DocId]) -> Vec<Vec<DocId>> {
+    let mut kept: Vec<Vec<DocId>> = vec![Vec::new(); ranges.len()];
+    let holds =
+        |range: &Piece, value: f64| range.from.is_none_or(|from| value >= from) && range.to.is_none_or(|to| value < to);
+    let mut put = |number: usize, doc: DocId| {
+        if kept[number].last() != Some(&doc) {
+            kept[number].push(doc);
+        }
+    };
+    if are_apart(ranges) {
+        column.each_number(docs, |doc, value| {
+            let number = ranges.partition_point(|range| range.from.is_none_or(|from| from <= value));
+            if let Some(number) = number.checked_sub(1).filter(|number| holds(&ranges[*number], value)) {
+                put(number, doc);
+            }
+        });
+    } else {
+        column.each_number(docs, |doc, value| {
+            (0..ranges.len()).filter(|number| holds(&ranges[*number], value)).for_each(|number| put(number, doc));
+        });
+    }
+    kept
+}
+
+/// Whether ranges come in order, and none overlaps the next one.
+fn are_apart(ranges: &[Piece]) -> bool {
+    let is_one = |range: &Piece| range.from.is_none_or(|from| range.to.is_none_or(|to| from <= to));
+    let apart = |pair: &[Piece]| matches!((pair[0].to, pair[1].from), (Some(to), Some(from)) if to <= from);
+    ranges.iter().all(is_one) && ranges.windows(2).all(apart)
 }

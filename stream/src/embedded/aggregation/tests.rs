@@ -175,6 +175,10 @@ fn buckets_by_query_by_range_and_by_absence() {
             {"key": "20.0-*", "from": 20.0, "doc_count": 2},
         ])
     );
+    // The same where none overlaps another, and some have nothing in them.
+    let apart = json!({"range": {"field": "price", "ranges": [{"to": -5}, {"to": 10.25, "from": -5}, {"from": 10.25, "to": 20}, {"from": 20, "to": 20}, {"from": 20}]}});
+    let counts = aggregate(&server, apart)["buckets"].as_array().unwrap().clone();
+    assert_eq!(counts.iter().map(|bucket| bucket["doc_count"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 2, 1, 0, 2]);
     let histogram = json!({"histogram": {"field": "price", "interval": 50, "offset": 10}});
     assert_eq!(
         aggregate(&server, histogram)["buckets"],

@@ -294,6 +294,8 @@ fn documents_are_found_by_their_sequence_numbers() {
         (json!({"range": {"_seq_no": {"gte": 1, "lt": 3}}}), 1),
         (json!({"range": {"_seq_no": {"gt": 2}}}), 1),
         (json!({"terms": {"_seq_no": [0, 1, 3]}}), 2),
+        (json!({"terms": {"a": [7, 1.5]}}), 0),
+        (json!({"terms": {"a": [7, 1.5, 1, "1"]}}), 3),
         (json!({"term": {"_seq_no": 2}}), 1),
     ] {
         assert_eq!(count(query.clone()), json!(expected), "{query}");
