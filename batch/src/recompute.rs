@@ -13,7 +13,8 @@ use lockstep_shared::identity::DocumentId;
 use lockstep_shared::plan::{ColumnRef, Join, JoinKey, JoinKind, Pipeline, Query, Sink};
 use lockstep_shared::value::Value;
 use polars::prelude::{
-    DataFrame, Engine, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PlanCallback, PolarsError, col,
+    DataFrame, Engine, Expr, IntoLazy, JoinArgs, JoinBuildSide, JoinCoalesce, JoinType, LazyFrame, PlanCallback,
+    PolarsError, col,
 };
 use rustc_hash::FxBuildHasher;
 
@@ -219,6 +220,16 @@ enum Wanted<'a> {
     Of(&'a Rows),
 }
 
+/// Which rows of a join are in memory while the others flow by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InMemory {
+    /// Those of the joined table. Left to choose, Polars first takes up to ten million rows of either side to see which has
+    /// fewer.
+    Joined,
+    /// Those of which there are fewer.
+    Fewer,
+}
+
 /// The documents of a sink after step `cut` as a frame.
 fn joined(
     pipeline: &Pipeline,
@@ -228,11 +239,12 @@ fn joined(
     wanted: Wanted<'_>,
 ) -> Result<LazyFrame, PolarsError> {
     let query = &sink.query;
+    let in_memory = if matches!(wanted, Wanted::All) { InMemory::Joined } else { InMemory::Fewer };
     let mut frame: Option<LazyFrame> = None;
     for (number, input) in query.inputs.iter().enumerate() {
         let right = rows(pipeline, input, number, &files[input.table.0], cut)?;
         let with = match (frame, &input.join) {
-            (Some(left), Some(join)) => join_input(pipeline, query, (number, join), left, right),
+            (Some(left), Some(join)) => join_input(pipeline, query, (number, join), (left, right), in_memory),
             _ => right,
         };
         frame = Some(match wanted {
@@ -249,8 +261,8 @@ fn join_input(
     pipeline: &Pipeline,
     query: &Query,
     (number, join): (usize, &Join),
-    left: LazyFrame,
-    right: LazyFrame,
+    (left, right): (LazyFrame, LazyFrame),
+    in_memory: InMemory,
 ) -> LazyFrame {
     // What a join compares has columns of its own: Polars takes no column twice in one join, and a program may. Left ones
     // stand where the type asks for it or they stand twice, since every column that a joined row carries costs time; right
@@ -261,7 +273,9 @@ fn join_input(
     let right = right.with_columns(right_keys(pipeline, query, number, join));
     let right_on = (0..join.on.len()).map(|n| col(right_key(number, n))).collect::<Vec<_>>();
     let how = if join.kind == JoinKind::Left { JoinType::Left } else { JoinType::Inner };
-    let args = JoinArgs { coalesce: JoinCoalesce::CoalesceColumns, nulls_equal: false, ..JoinArgs::new(how) };
+    let build_side = (in_memory == InMemory::Joined).then_some(JoinBuildSide::ForceRight);
+    let args =
+        JoinArgs { coalesce: JoinCoalesce::CoalesceColumns, nulls_equal: false, build_side, ..JoinArgs::new(how) };
     left.join(right, left_on, right_on, args)
 }
 

@@ -27,7 +27,7 @@ pub const MOST_DOCUMENTS: u64 = 1 << (MOST_BUCKETS + 12);
 /// Whole numbers below this are exact in a double.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 /// Documents whose numbers are asked for at a time: with their buckets fewer than servers give.
-const LISTED: u64 = 60_000;
+pub const LISTED: u64 = 60_000;
 /// Documents that one query finds by their numbers.
 const NUMBERS: usize = 10_000;
 

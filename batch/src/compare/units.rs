@@ -186,7 +186,7 @@ impl Reader {
 
     async fn read(&self, query: &Json, progress: &Progress) -> Result<Vec<Is>, CompareError> {
         let (mut found, mut after) = (Vec::new(), None);
-        let reading = if self.wanted.is_some() { Reading::ByDigest } else { Reading::Whole };
+        let reading = if self.wanted.is_some() { Reading::WithDigest } else { Reading::Whole };
         loop {
             let size = self.size.load(Ordering::Relaxed);
             let text = self.moment.page(query, reading, size, after.as_ref()).await?;

@@ -23,7 +23,7 @@ use polars::prelude::{
 };
 
 use super::rows::{archived, as_input, last_standing, of_rows, readable, typed_column};
-use super::{RecomputeError, documents_of, failed, in_batches, in_frames, join_input, join_key};
+use super::{InMemory, RecomputeError, documents_of, failed, in_batches, in_frames, join_input, join_key};
 use crate::batch::{Batch, Cells};
 
 /// The folder of all parted computations, below the archive's, or below that of temporary files.
@@ -90,7 +90,7 @@ pub(super) fn each_batch<E: From<RecomputeError>>(
         let mut next = join_of(number + 1).map(scatter);
         for part in 0..count {
             let (of_left, of_right) = (parting.read(&left, part)?, parting.read(&right, part)?);
-            let frame = join_input(pipeline, &sink.query, (number, join), of_left, of_right);
+            let frame = join_input(pipeline, &sink.query, (number, join), (of_left, of_right), InMemory::Joined);
             match &mut next {
                 Some(next) => next.add(frame)?,
                 None => in_batches(pipeline, sink, documents_of(pipeline, sink, frame), &mut take)?,

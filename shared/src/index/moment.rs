@@ -37,8 +37,8 @@ pub struct Moment {
 pub enum Reading {
     /// All of it.
     Whole,
-    /// All of it, in the order of the digests that documents carry: see [`Hit::carried`].
-    ByDigest,
+    /// All of it, and the digest that it carries: see [`Hit::carried`].
+    WithDigest,
     /// Everything but the document itself.
     WithoutSource,
 }
@@ -89,10 +89,10 @@ pub struct Hit<'a> {
 }
 
 impl Hit<'_> {
-    /// The digest that the document carries, in a page that was read by it; `None` where it carries none.
+    /// The digest that the document carries, in a page that was read with it; `None` where it carries none.
     #[must_use]
     pub fn carried(&self) -> Option<u64> {
-        let (digest, _) = serde_json::from_str::<(Json, Json)>(self.sort?.get()).ok()?;
+        let (_, digest) = serde_json::from_str::<(Json, Json)>(self.sort?.get()).ok()?;
         digest.as_u64().filter(|digest| *digest < 1 << CARRIED_BITS)
     }
 
@@ -233,7 +233,8 @@ impl Moment {
     ) -> Result<Vec<u8>, IndexError> {
         let by_place = json!({"_shard_doc": "asc"});
         let sort = match reading {
-            Reading::ByDigest => json!([{FIELD: "asc"}, by_place]),
+            // Places are all different: the digest orders nothing, and is told.
+            Reading::WithDigest => json!([by_place, {FIELD: "asc"}]),
             Reading::Whole | Reading::WithoutSource => json!([by_place]),
         };
         let mut question = json!({
