@@ -241,9 +241,16 @@ impl Subject<'_> {
             return too_many("and to read all is quicker then");
         }
         let mut paired = Paired::default();
-        let Some((should, is)) = self.of_differing(moment, &baseline, &looked).await? else {
-            baseline.forget()?;
-            return instead("the notes of an earlier comparison are damaged; they are not used again".into());
+        let (should, is) = match self.of_differing(moment, &baseline, &looked).await {
+            Ok(Some(notes)) => notes,
+            Ok(None) => {
+                baseline.forget()?;
+                return instead("the notes of an earlier comparison are damaged; they are not used again".into());
+            }
+            Err(CompareError::Index(IndexError::Refused { reason, .. })) => {
+                return instead(format!("the server does not list the documents of a bucket ({reason})"));
+            }
+            Err(other) => return Err(other),
         };
         let (read, unread) = (is.len() as u64, expected - should.len() as u64);
         paired.add(should, is, self.cut, self.younger);

@@ -14,7 +14,7 @@ use crate::recompute::RecomputeError;
 /// The folder of all passes, below the archive's.
 const FOLDER: &str = "reconcile";
 /// The version of the files; of another one nothing is taken up.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What a pass compares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,13 +51,7 @@ impl Pass {
     /// The pass of a sink. Where the archive can only be read, it is in the folder for temporary files.
     #[must_use]
     pub fn of(archive: &Path, pipeline: &Pipeline, sink: &Sink, index: &str) -> Self {
-        let program = format!(
-            "{}
-{:?}
-{index}
-{}",
-            pipeline.text, sink.columns, sink.name
-        );
+        let program = format!("{}\n{:?}\n{index}\n{}", pipeline.text, sink.columns, sink.name);
         let program = hash_of_bytes(program.as_bytes());
         Self { folder: folder(&archive.join(FOLDER).join(&sink.name), FOLDER, program), program }
     }

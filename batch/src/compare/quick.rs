@@ -26,7 +26,7 @@ const MOST_BUCKETS: u32 = 16;
 pub const MOST_DOCUMENTS: u64 = 1 << (MOST_BUCKETS + 12);
 /// Whole numbers below this are exact in a double.
 const EXACT: f64 = 9_007_199_254_740_992.0;
-/// Documents whose numbers are asked for at a time: with their buckets fewer than servers give.
+/// Documents and buckets that are listed at a time: fewer than servers give.
 pub const LISTED: u64 = 60_000;
 /// Documents that one query finds by their numbers.
 const NUMBERS: usize = 10_000;
@@ -168,17 +168,18 @@ impl Buckets {
     }
 }
 
-/// Groups of buckets that have no more documents together than are listed at a time; none that is empty.
+/// Groups of buckets that are, with their documents, no more than are listed at a time; none that is empty.
 fn groups(found: &Buckets, buckets: &[usize]) -> Vec<Vec<usize>> {
-    let (mut groups, mut documents): (Vec<Vec<usize>>, u64) = (Vec::new(), 0);
+    let (mut groups, mut listed): (Vec<Vec<usize>>, u64) = (Vec::new(), 0);
     for bucket in buckets.iter().copied().filter(|bucket| found.at(*bucket).0 > 0) {
-        let (count, _) = found.at(bucket);
-        documents += count;
+        // The server counts the bucket too.
+        let more = found.at(bucket).0 + 1;
+        listed += more;
         match groups.last_mut() {
-            Some(group) if documents <= LISTED => group.push(bucket),
+            Some(group) if listed <= LISTED => group.push(bucket),
             _ => {
                 groups.push(vec![bucket]);
-                documents = count;
+                listed = more;
             }
         }
     }
@@ -194,7 +195,7 @@ pub async fn queries(moment: &Moment, looked: &Looked) -> Result<Vec<Json>, Inde
     let mut queries = vec![without()];
     for group in groups(&looked.found, &looked.differing) {
         let most = group.iter().map(|bucket| looked.found.at(*bucket).0).max().unwrap_or(0);
-        if most > LISTED {
+        if most >= LISTED {
             // One that somebody has filled with a digest of his own.
             let ranges = group.iter().map(|bucket| looked.found.range(*bucket));
             queries.extend(ranges.map(|(from, to)| json!({"range": {FIELD: {"gte": from, "lt": to}}})));
@@ -265,7 +266,7 @@ mod tests {
 
     #[test]
     fn buckets_are_listed_in_groups_of_what_servers_give() {
-        let counts = [7, LISTED - 1, 1, 0, 1, LISTED + 1, 2, 2];
+        let counts = [7, LISTED - 3, 1, 0, 1, LISTED + 1, 2, 2];
         let found = Buckets { bits: CARRIED_BITS - 3, buckets: counts.map(|count| (count, 0)).to_vec() };
         assert_eq!(groups(&found, &[0, 1, 2, 3, 4, 5, 6, 7]), [vec![0], vec![1, 2], vec![4], vec![5], vec![6, 7]]);
         assert_eq!(groups(&found, &[0, 3, 6]), [vec![0, 6]]);
