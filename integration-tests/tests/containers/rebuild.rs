@@ -10,10 +10,10 @@ use serde_json::Value;
 use crate::shop::{SOON, Shop, TABLES, Text};
 
 /// Between two records of the live writer, for as long as a rebuild runs.
-const PACE: Duration = Duration::from_millis(50);
+const PACE: Duration = Duration::from_millis(150);
 
 /// Batches after which a rebuild should long have ended.
-const MOST_SENT: usize = 1_200;
+const MOST_SENT: usize = 400;
 
 async fn fill(shop: &mut Shop, seed: u64, count: usize) -> Result<()> {
     for (table, _) in TABLES {
