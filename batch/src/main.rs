@@ -50,7 +50,8 @@ async fn main() -> ExitCode {
     match dispatch(Arguments::parse().command).await {
         Ok(code) => ExitCode::from(code),
         Err(Failure(code, message)) => {
-            eprintln!("{message}");
+            // Whoever closed standard error still gets the code.
+            let _ = writeln!(io::stderr(), "{message}");
             ExitCode::from(code)
         }
     }
@@ -159,14 +160,15 @@ async fn compact_archive(pipeline: &Pipeline, hours: u64, wait: Wait, output: Ou
 }
 
 fn list_certificates(pipeline: &Pipeline, output: Output) -> Result<u8, Failure> {
-    let mut skipped = |path: &Path, reason: &str| eprintln!("{} is no certificate: {reason}", path.display());
+    let mut skipped =
+        |path: &Path, reason: &str| drop(writeln!(io::stderr(), "{} is no certificate: {reason}", path.display()));
     let listed = kept::list(&settings(pipeline)?.archive_path, &mut skipped)?;
     if output == Output::Json {
         writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&listed).map_err(failed)?)?;
         return Ok(0);
     }
     if listed.is_empty() {
-        eprintln!("there is no certificate yet: each reconcile leaves one");
+        writeln!(io::stderr(), "there is no certificate yet: each reconcile leaves one")?;
     }
     for one in listed {
         let differences = one.differences;
@@ -180,7 +182,7 @@ fn show_certificate(pipeline: &Pipeline, name: &str) -> Result<u8, Failure> {
     let (json, page) = kept::show(&settings(pipeline)?.archive_path, name)?;
     writeln!(io::stdout(), "{json}")?;
     if page.is_file() {
-        eprintln!("as a page: {}", page.display());
+        writeln!(io::stderr(), "as a page: {}", page.display())?;
     }
     Ok(0)
 }

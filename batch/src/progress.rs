@@ -20,6 +20,12 @@ impl Progress {
         Self(bar)
     }
 
+    /// Of a stage that goes on beside one that is shown.
+    #[must_use]
+    pub fn unseen() -> Self {
+        Self(ProgressBar::hidden())
+    }
+
     /// So many more are done.
     pub fn advance(&self, documents: u64) {
         self.0.inc(documents);

@@ -68,8 +68,8 @@ pub fn of_values<'a>(id: &str, values: impl Iterator<Item = Scalar<'a>>) -> Dige
 
 /// The digest of what is there: a document's JSON.
 #[must_use]
-pub fn of_source(columns: &[Column], id: &str, source: &[u8]) -> Digest {
-    let mut text = serde_json::Deserializer::from_slice(source);
+pub fn of_source(columns: &[Column], id: &str, source: &str) -> Digest {
+    let mut text = serde_json::Deserializer::from_str(source);
     let fields = text.deserialize_map(Fields { columns }).ok().filter(|_| text.end().is_ok());
     Digest::new(id, fields.unwrap_or_else(|| xxh3_128_with_seed(b"", NO_OBJECT)))
 }

@@ -1,5 +1,6 @@
 //! The environment of a pipeline: are its sources and indexes there, and do they fit?
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use lockstep_shared::index::{Client, ClientConfig, IndexError, index_name};
@@ -24,21 +25,26 @@ pub async fn environment(pipeline: &Pipeline) -> Result<(), String> {
     let answers: Vec<_> = pipeline.tables.iter().map(ask).collect();
     for (table, answer) in pipeline.tables.iter().zip(answers) {
         match answer.await {
-            Ok(Ok(found)) => println!("source {}: {found}", table.name),
+            Ok(Ok(found)) => say(&format!("source {}: {found}", table.name)),
             Ok(Err(error)) => wrong.push(format!("source {}: {error}", table.name)),
             Err(error) => wrong.push(format!("source {}: {error}", table.name)),
         }
     }
     for sink in &pipeline.sinks {
         match sink.option("connector") {
-            Some("print" | "blackhole" | "filesystem") => println!("sink {}: nothing to reach", sink.name),
+            Some("print" | "blackhole" | "filesystem") => say(&format!("sink {}: nothing to reach", sink.name)),
             _ => match index(sink).await {
-                Ok(found) => println!("sink {}: {found}", sink.name),
+                Ok(found) => say(&format!("sink {}: {found}", sink.name)),
                 Err(error) => wrong.push(format!("sink {}: {error}", sink.name)),
             },
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+/// What is wrong counts, also for whoever closed standard output.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// An index that is not there yet is well: the stream creates it. One that is there must fit.

@@ -1,6 +1,6 @@
 //! The command line of the stream layer.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -95,12 +95,13 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         // The Kafka client repeats every failure many times a second; what matters of it is said by the sources.
         .unwrap_or_else(|_| "warn,librdkafka=off,rdkafka=off,lockstep=info,lockstep_stream=info".into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    log.with_ansi(std::io::stderr().is_terminal()).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    log.with_ansi(io::stderr().is_terminal()).init();
     match dispatch(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, message)) => {
-            eprintln!("{message}");
+            // Whoever closed standard error still gets the code.
+            let _ = writeln!(io::stderr(), "{message}");
             ExitCode::from(code)
         }
     }
@@ -109,10 +110,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(program) => run(&program),
-        Command::Explain(program) => {
-            print!("{}", sql::explain(&compile(&program)?));
-            Ok(())
-        }
+        Command::Explain(program) => say(&sql::explain(&compile(&program)?)),
         Command::Generate(arguments) => feed::generate::run(&arguments).map_err(|e| Failure(FAILED, format!("{e:#}"))),
         Command::Ingest(arguments) => feed::ingest::run(&arguments).map_err(|e| Failure(FAILED, format!("{e:#}"))),
         Command::Dashboard { command: DashboardCommand::Export { target } } => {
@@ -124,13 +122,17 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Check { program, no_environment } => {
             let pipeline = compile(&program)?;
-            println!("syntax and plan: {} tables, {} sinks", pipeline.tables.len(), pipeline.sinks.len());
+            say(&format!("syntax and plan: {} tables, {} sinks\n", pipeline.tables.len(), pipeline.sinks.len()))?;
             if no_environment {
                 return Ok(());
             }
             runtime()?.block_on(check::environment(&pipeline)).map_err(|message| Failure(UNAVAILABLE, message))
         }
     }
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    io::stdout().write_all(text.as_bytes()).map_err(|e| Failure(FAILED, format!("standard output: {e}")))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
@@ -154,7 +156,7 @@ fn run(program: &Program) -> Result<(), Failure> {
             let _ = stop.send(true);
             // A stop that the service cannot keep to, for instance while it reads a large archive, ends all the same.
             let _ = tokio::time::timeout(limit, signal()).await;
-            eprintln!("stopped at once; what was under way is taken up again at the next start");
+            let _ = writeln!(io::stderr(), "stopped at once; what was under way is taken up again at the next start");
             std::process::exit(FAILED.into());
         });
         tracing::info!("the page is at http://{}/", settings.http_address);

@@ -193,22 +193,38 @@ impl Subject<'_> {
         let expected = expected.and_then(|state| state.expected);
         pass.note(self.cut, moment.id(), expected, extent.width)?;
         let files = recompute::files(self.pipeline, &self.archive).await?;
-        let expected = match expected {
-            Some(expected) => expected,
-            None => {
-                let (pipeline, sink, files, cut) = (self.pipeline.clone(), self.sink.clone(), files.clone(), self.cut);
-                let path = pass.should_path();
-                tokio::task::spawn_blocking(move || note_expected(&pipeline, &sink, &files, cut, &path)).await??
+        let progress = Arc::new(Progress::begin(&format!("comparing {}", self.index), extent.documents));
+        // What should be is computed while what is there is read: neither alone keeps all processors at work. Both are waited
+        // for, so that nobody writes these files when the pass is taken up.
+        let noting = async {
+            match expected {
+                Some(expected) => Ok(expected),
+                None => self.note_all(moment, pass, &files, extent.width).await,
             }
         };
-        pass.note(self.cut, moment.id(), Some(expected), extent.width)?;
-        let progress = Arc::new(Progress::begin(&format!("comparing {}", self.index), extent.documents));
-        let read = units::read(moment, self.sink, &extent, &mut file, &progress).await?;
+        let (expected, read) = tokio::join!(noting, units::read(moment, self.sink, &extent, &mut file, &progress));
+        let (expected, read) = (expected?, read?);
         drop(progress);
         let paired = self.pair(expected + extent.documents, pass.should_path(), file).await?;
         let mut compared = self.look(moment, &files, paired).await?;
         (compared.found, compared.read, compared.how) = (extent.documents, read, how);
         Ok(compared)
+    }
+
+    /// Notes all that should be, for this pass and whoever takes it up; how many documents that are.
+    async fn note_all(
+        &self,
+        moment: &Arc<Moment>,
+        pass: &Pass,
+        files: &[Vec<PathBuf>],
+        width: u64,
+    ) -> Result<u64, CompareError> {
+        let (pipeline, sink, files, cut) = (self.pipeline.clone(), self.sink.clone(), files.to_vec(), self.cut);
+        let (path, unseen) = (pass.should_path(), Progress::unseen());
+        let noting = move || note_expected(&pipeline, &sink, &files, cut, &path, &unseen);
+        let expected = tokio::task::spawn_blocking(noting).await??;
+        pass.note(self.cut, moment.id(), Some(expected), width)?;
+        Ok(expected)
     }
 
     /// The sink's index, read only where carried digests do not say that it is as it should be.
@@ -300,7 +316,8 @@ impl Subject<'_> {
                 return Ok(Arc::new(kept));
             }
             let notes = Baseline::begin(&archive, &pipeline, &sink)?;
-            note_expected(&pipeline, &sink, &files, cut, &notes)?;
+            let progress = Progress::begin(&format!("recomputing {}", sink.name), 0);
+            note_expected(&pipeline, &sink, &files, cut, &notes, &progress)?;
             Ok::<_, RecomputeError>(Arc::new(Baseline::keep(&archive, &pipeline, &sink, cut, &notes)?))
         };
         Ok(tokio::task::spawn_blocking(made).await??)
@@ -360,8 +377,8 @@ fn note_expected(
     files: &[Vec<PathBuf>],
     cut: Step,
     path: &Path,
+    progress: &Progress,
 ) -> Result<u64, RecomputeError> {
-    let progress = Progress::begin(&format!("recomputing {}", sink.name), 0);
     let (mut out, mut id) = (ShouldFile::create(path)?, String::new());
     each_batch(pipeline, sink, files, cut, |batch| {
         progress.advance(batch.rows() as u64);

@@ -220,7 +220,7 @@ fn noted(text: &[u8], columns: &[Column], wanted: Option<&Wanted>) -> Result<Not
     let is_wanted = |hit: &&Hit<'_>| wanted.is_none_or(|wanted| hit.carried().is_none_or(wanted));
     let note = |hit: &Hit<'_>| Is {
         place: hash_of_id(&hit.id),
-        digest: of_source(columns, &hit.id, hit.source.map_or("null", |source| source.get()).as_bytes()),
+        digest: of_source(columns, &hit.id, hit.source.map_or("null", |source| source.get())),
         version: hit.version,
         seq_no: hit.seq_no,
     };

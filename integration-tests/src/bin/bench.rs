@@ -7,14 +7,13 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Parser;
+use lockstep_integration_tests::benchmarks::{Running, program};
 use lockstep_integration_tests::containers::{free_port, fresh_name};
 use lockstep_integration_tests::kafka::{Kafka, Record};
-use lockstep_integration_tests::workspace;
 use lockstep_stream::feed::ingest::pair;
 
 /// Records sent to Kafka at a time.
@@ -158,16 +157,6 @@ async fn to_kafka(table: &str, count: usize, sizes: &Arguments, servers: &str) -
     ])
 }
 
-/// The stream's process; it does not outlive this one.
-struct Stream(Child);
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 async fn run(arguments: &Arguments, events: usize, sets: &[String]) -> Result<()> {
     let (state, port) = (tempfile::tempdir()?, free_port()?);
     let below = |name: &str| state.path().join(name).display().to_string();
@@ -192,42 +181,15 @@ async fn run(arguments: &Arguments, events: usize, sets: &[String]) -> Result<()
             sets.extend(["hosts", "index", "format"].map(|option| format!("product_dashboard.{option}=")));
         }
     }
-    let program = std::env::current_exe()?.with_file_name("lockstep-stream");
-    ensure!(program.is_file(), "{} is not built", program.display());
     let begin = Instant::now();
-    let mut command = Command::new(program);
-    command.arg("run").arg(workspace().join("fixtures/bench.sql"));
-    command.args(sets.iter().flat_map(|set| ["--set", set])).stdin(Stdio::null());
-    let stream = Stream(command.spawn()?);
-    let written = wait(port, events).await?;
+    let mut stream = Running::start(program("lockstep-stream", &["run"], &sets)?)?;
+    let written = stream.caught_up(port, events).await?;
     let taken = begin.elapsed().as_secs_f64();
     println!(
         "{events} events, {written} documents written in {taken:.1} s: {:.0} events/s, {:.0} documents/s, peak memory {} MiB",
         events as f64 / taken,
         written as f64 / taken,
-        peak_memory_mib(stream.0.id())?
+        stream.peak_memory_mib()?
     );
     Ok(())
-}
-
-/// Waits until every event is taken, written and archived; the number of documents written.
-async fn wait(port: u16, events: usize) -> Result<u64> {
-    let http = reqwest::Client::builder().no_proxy().build()?;
-    loop {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let Ok(answer) = http.get(format!("http://127.0.0.1:{port}/v1/status")).send().await else { continue };
-        let status: serde_json::Value = answer.json().await?;
-        let tables = status["tables"].as_object();
-        let taken: u64 = tables.into_iter().flatten().filter_map(|(_, table)| table["records"].as_u64()).sum();
-        let done = status["step"] == status["acknowledged"] && status["step"] == status["archived"];
-        if taken >= events as u64 && done {
-            return status["written"].as_u64().context("the status counts what is written");
-        }
-    }
-}
-
-fn peak_memory_mib(process: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the system tells peak memory")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? / 1024)
 }

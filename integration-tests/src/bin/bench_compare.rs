@@ -6,20 +6,17 @@
 //! `cargo run --bin bench_compare -- [--views N] [--hosts URL]`: into the embedded index unless told otherwise. Build
 //! everything in the same profile first.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use lockstep_batch::recompute;
-use lockstep_integration_tests::containers::{free_port, fresh_name};
+use lockstep_integration_tests::benchmarks::{Running, Shop, program};
 use lockstep_integration_tests::workspace;
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::sql::{self, Overrides};
-use lockstep_stream::feed::ingest::pair;
 use memchr::memmem;
 use serde_json::{Value, json};
 
@@ -33,9 +30,6 @@ const SORT: &[u8] = b"\"sort\":[";
 
 /// Documents that are deleted by hand before comparisons that find them gone.
 const GONE: [usize; 2] = [1, 999];
-
-/// Of so many pairs of user and product that are viewed, one is sold.
-const VIEWS_OF_SALE: usize = 2;
 
 #[derive(Parser)]
 struct Arguments {
@@ -62,51 +56,26 @@ struct Arguments {
     runs: usize,
 }
 
-/// A process of ours; it does not outlive this one.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let temporary = tempfile::tempdir()?;
     let folder = arguments.folder.as_deref().unwrap_or(temporary.path());
-    std::fs::create_dir_all(folder)?;
+    let sizes = (arguments.users, arguments.views);
+    let shop = Shop::new(folder, sizes, arguments.hosts.as_deref(), arguments.index.as_deref())?;
+    let sets = shop.sets();
     if arguments.recompute_only {
         for _ in 0..arguments.runs {
-            println!(
-                "recompute alone {:8.2} s",
-                recompute_alone(&sets(folder, 0, "http://127.0.0.1:9200", "bench"), arguments.views).await?
-            );
+            println!("recompute alone {:8.2} s", recompute_alone(&sets, arguments.views).await?);
         }
         return Ok(());
     }
-    if arguments.index.is_none() {
-        write_logs(&arguments, folder)?;
-    }
-    let (port, embedded) = (free_port()?, free_port()?);
-    let url = arguments.hosts.clone().unwrap_or_else(|| format!("http://127.0.0.1:{embedded}"));
-    let index = arguments.index.clone().unwrap_or_else(|| fresh_name("bench"));
-    let mut sets = sets(folder, port, &url, &index);
-    sets.push(match arguments.hosts {
-        Some(_) => "lockstep.index.embedded.address=".into(),
-        None => format!("lockstep.index.embedded.address=127.0.0.1:{embedded}"),
-    });
+    let records = if arguments.index.is_some() { 0 } else { shop.write_logs()? };
     let begin = Instant::now();
-    let mut stream = Running(program("lockstep-stream", &["run"], &sets)?.spawn()?);
-    let records = match arguments.index {
-        Some(_) => 0,
-        None => arguments.views + 2 * arguments.users + arguments.users.div_ceil(VIEWS_OF_SALE),
-    };
-    wait(port, records, &mut stream).await?;
-    println!("{} documents in {index} after {:.1} s", arguments.views, begin.elapsed().as_secs_f64());
-    measure(&arguments, &sets, &url, &index).await
+    let mut stream = Running::start(program("lockstep-stream", &["run"], &sets)?)?;
+    stream.caught_up(shop.port, records).await?;
+    println!("{} documents in {} after {:.1} s", arguments.views, shop.index, begin.elapsed().as_secs_f64());
+    measure(&arguments, &sets, &shop.url, &shop.index).await
 }
 
 async fn measure(arguments: &Arguments, sets: &[String], url: &str, index: &str) -> Result<()> {
@@ -138,79 +107,6 @@ async fn measure(arguments: &Arguments, sets: &[String], url: &str, index: &str)
         }
     }
     Ok(())
-}
-
-fn write_logs(sizes: &Arguments, folder: &Path) -> Result<()> {
-    let create =
-        |table: &str| Ok::<_, anyhow::Error>(BufWriter::new(File::create(folder.join(format!("{table}.jsonl")))?));
-    let (mut users, mut products, mut views) = (create("users")?, create("products")?, create("views")?);
-    let mut sales = create("sales")?;
-    for n in 0..sizes.users {
-        let user = json!({"id": format!("user-{n}"), "first_name": format!("First{}", n % 997), "last_name": format!("Last{}", n % 1_009),
-            "email": format!("user{n}@example.com"), "state": format!("State{}", n % 50)});
-        users.write_all(&pair(Some(&format!("user-{n}")), user.to_string().as_bytes()))?;
-        let product = json!({"id": format!("product-{n}"), "brand": format!("Brand{}", n % 499), "name": format!("Shoe {n}"),
-            "sale_price": n % 20_000, "rating": 4.5});
-        products.write_all(&pair(Some(&format!("product-{n}")), product.to_string().as_bytes()))?;
-    }
-    let seen = |n: usize| (n * 7_919 % sizes.users, n * 104_729 % sizes.users);
-    for n in (0..sizes.users).step_by(VIEWS_OF_SALE) {
-        let (user, product) = seen(n);
-        let sale = json!({"order_id": n, "product_id": format!("product-{product}"), "customer_id": format!("user-{user}"),
-            "ts": 1_609_459_200_000_i64 + n as i64});
-        sales.write_all(&pair(Some(&n.to_string()), sale.to_string().as_bytes()))?;
-    }
-    for n in 0..sizes.views {
-        let (user, product) = seen(n);
-        writeln!(
-            views,
-            "{}",
-            json!({"product_id": format!("product-{product}"), "user_id": format!("user-{user}"), "view_time": n % 600,
-            "page_url": "https://shop.example/p", "ts": 1_609_459_200_000_i64 + n as i64 * 10})
-        )?;
-    }
-    [users, products, sales, views].iter_mut().try_for_each(|out| Ok(out.flush()?))
-}
-
-fn sets(folder: &Path, port: u16, url: &str, index: &str) -> Vec<String> {
-    let below = |name: &str| folder.join(name).display().to_string();
-    let mut sets: Vec<String> = ["products", "sales", "users", "views"]
-        .iter()
-        .map(|table| format!("{table}.path={}", below(&format!("{table}.jsonl"))))
-        .collect();
-    sets.push(format!("lockstep.archive.path={}", below("archive")));
-    sets.push(format!("lockstep.state.path={}", below("state")));
-    sets.push(format!("lockstep.http.address=127.0.0.1:{port}"));
-    sets.push(format!("product_dashboard.hosts={url}"));
-    sets.push(format!("product_dashboard.index={index}"));
-    sets
-}
-
-fn program(name: &str, command: &[&str], sets: &[String]) -> Result<Command> {
-    let path = std::env::current_exe()?.with_file_name(name);
-    ensure!(path.is_file(), "{} is not built", path.display());
-    let mut program = Command::new(path);
-    program.arg(command[0]).arg(workspace().join("fixtures/bench.sql")).args(&command[1..]);
-    program.args(sets.iter().flat_map(|set| ["--set", set])).stdin(Stdio::null());
-    Ok(program)
-}
-
-/// Waits until every record is taken, written and archived.
-async fn wait(port: u16, records: usize, stream: &mut Running) -> Result<()> {
-    let http = reqwest::Client::builder().no_proxy().build()?;
-    loop {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        if let Some(status) = stream.0.try_wait()? {
-            bail!("the stream ended with {status}");
-        }
-        let Ok(answer) = http.get(format!("http://127.0.0.1:{port}/v1/status")).send().await else { continue };
-        let status: Value = answer.json().await?;
-        let tables = status["tables"].as_object();
-        let taken: u64 = tables.into_iter().flatten().filter_map(|(_, table)| table["records"].as_u64()).sum();
-        if taken >= records as u64 && status["step"] == status["acknowledged"] && status["step"] == status["archived"] {
-            return Ok(());
-        }
-    }
 }
 
 /// Reads every document of the index and looks at none; the seconds that it took.
@@ -311,21 +207,16 @@ impl Measured {
 /// Reconciles, and ends with the exit code that is expected.
 async fn reconcile(sets: &[String], options: &[&str], code: i32) -> Result<Measured> {
     let begin = Instant::now();
-    let mut running =
-        Running(program("lockstep-batch", &[&["reconcile"], options].concat(), sets)?.stdout(Stdio::null()).spawn()?);
+    let mut command = program("lockstep-batch", &[&["reconcile"], options].concat(), sets)?;
+    command.stdout(Stdio::null());
+    let mut running = Running::start(command)?;
     let mut peak_mib = 0;
     loop {
-        if let Some(status) = running.0.try_wait()? {
-            ensure!(status.code() == Some(code), "reconcile {options:?} ended with {status}");
+        if let Some(ended) = running.ended()? {
+            ensure!(ended == code, "reconcile {options:?} ended with {ended}");
             return Ok(Measured { seconds: begin.elapsed().as_secs_f64(), peak_mib });
         }
-        peak_mib = peak_memory_mib(running.0.id()).unwrap_or(peak_mib);
+        peak_mib = running.peak_memory_mib().unwrap_or(peak_mib);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-fn peak_memory_mib(process: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the system tells peak memory")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? / 1024)
 }

@@ -107,7 +107,7 @@ async fn quick_does_not_see_another_content_with_the_same_digest(
     other: &Document,
 ) -> Result<()> {
     let pipeline = shop.pipeline()?;
-    let digest = of_source(&pipeline.sinks[0].columns, &document.id, document.source.to_string().as_bytes());
+    let digest = of_source(&pipeline.sinks[0].columns, &document.id, &document.source.to_string());
     let mut source = document.source.clone();
     source["brand"] = json!("with an old digest");
     source[FIELD] = json!(digest.carried());

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use deltalake::DeltaTableError;
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
+use deltalake::kernel::transaction::CommitProperties;
 use deltalake::kernel::{Action, Add, Remove, Transaction};
 use deltalake::protocol::DeltaOperation;
 use parquet::arrow::ArrowWriter;
@@ -28,8 +27,6 @@ pub const TARGET_BYTES: u64 = 128 * 1024 * 1024;
 const PREFIX: &str = "compacted-";
 /// The application of the `txn` action, and the metadata that makes a torn commit known as ours.
 const COMPACTION: &str = "lockstep.compaction";
-/// How often a commit that found another one in its place is tried again: a stream commits every few seconds.
-const ATTEMPTS: usize = 10;
 
 /// What a compaction did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -142,34 +139,15 @@ impl TableArchive {
     }
 
     pub(super) async fn replace(&mut self, removes: Vec<Remove>, add: Add) -> Result<(), ArchiveError> {
-        for _ in 0..ATTEMPTS {
-            let mut actions: Vec<Action> = vec![Action::Add(add.clone())];
-            actions.extend(removes.iter().cloned().map(Action::Remove));
-            let transaction = Transaction::new(COMPACTION, chrono::Utc::now().timestamp_millis());
-            let properties = CommitProperties::default()
-                .with_metadata([(COMPACTION.to_owned(), serde_json::Value::from(removes.len()))])
-                .with_application_transaction(transaction)
-                .with_max_retries(0)
-                .with_create_checkpoint(false)
-                .with_cleanup_expired_logs(Some(false));
-            let target_size = i64::try_from(TARGET_BYTES).unwrap_or(i64::MAX);
-            let operation = DeltaOperation::Optimize { predicate: None, target_size };
-            let snapshot = self.delta.snapshot().map_err(failed(&self.path, "read its state"))?;
-            let commit = CommitBuilder::from(properties).with_actions(actions).build(
-                Some(snapshot),
-                self.delta.log_store(),
-                operation,
-            );
-            match commit.await {
-                Ok(done) => return self.committed(done.version()).await,
-                Err(DeltaTableError::Transaction { source: TransactionError::MaxCommitAttempts(_) }) => {
-                    self.delta.update_state().await.map_err(failed(&self.path, "read its state"))?;
-                    self.all_are_there(&removes)?;
-                }
-                Err(error) => return Err(failed(&self.path, "commit a compaction")(error)),
-            }
-        }
-        Err(ArchiveError::Contended { path: self.path.clone() })
+        let transaction = Transaction::new(COMPACTION, chrono::Utc::now().timestamp_millis());
+        let properties = CommitProperties::default()
+            .with_metadata([(COMPACTION.to_owned(), serde_json::Value::from(removes.len()))])
+            .with_application_transaction(transaction);
+        let target_size = i64::try_from(TARGET_BYTES).unwrap_or(i64::MAX);
+        let optimize = DeltaOperation::Optimize { predicate: None, target_size };
+        let actions: Vec<Action> =
+            std::iter::once(Action::Add(add)).chain(removes.iter().cloned().map(Action::Remove)).collect();
+        self.commit_on_top(&actions, &optimize, properties, |table| table.all_are_there(&removes)).await
     }
 
     /// Somebody else may have replaced them meanwhile; then their records would be there twice.

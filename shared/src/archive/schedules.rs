@@ -29,7 +29,7 @@ enum Event {
     Note,
     /// The stream is killed, and starts on what is there.
     Restart,
-    /// A compaction runs from its beginning to its end.
+    /// A compaction runs from its beginning to its end, and what earlier ones replaced goes, except what readers may have.
     Compact,
     /// A compaction writes its merged file and has not committed yet; one that had is killed with its file.
     Merge,
@@ -39,8 +39,6 @@ enum Event {
     KilledWriting(Index),
     /// The compaction is killed after its commit, which a power cut left torn; nobody was told of it.
     TornCommit(Index),
-    /// What was replaced goes, except what readers may have.
-    RemoveOld,
     /// What was replaced goes at once; nobody reads.
     RemoveAll,
     /// A recompute lists the files.
@@ -54,12 +52,11 @@ fn event() -> impl Strategy<Value = Event> {
         5 => Just(Event::Append),
         1 => Just(Event::Note),
         1 => Just(Event::Restart),
-        2 => Just(Event::Compact),
+        3 => Just(Event::Compact),
         3 => Just(Event::Merge),
         3 => Just(Event::Commit),
         1 => any::<Index>().prop_map(Event::KilledWriting),
         2 => any::<Index>().prop_map(Event::TornCommit),
-        1 => Just(Event::RemoveOld),
         1 => Just(Event::RemoveAll),
         2 => Just(Event::List),
         2 => Just(Event::Read),
@@ -108,12 +105,12 @@ impl World {
             Event::Restart => self.writer = self.archive.open(&table()).await.unwrap(),
             Event::Compact => {
                 self.compact().await;
+                self.existing().await.remove_replaced(GRACE).await.unwrap();
             }
             Event::Merge => self.merge().await,
             Event::Commit => self.commit().await,
             Event::KilledWriting(at) => self.killed_writing(at),
             Event::TornCommit(at) => self.torn_commit(at).await,
-            Event::RemoveOld => drop(self.existing().await.remove_replaced(GRACE).await.unwrap()),
             Event::RemoveAll if self.reader.is_none() => self.remove_all().await,
             Event::RemoveAll => {}
             Event::List => {

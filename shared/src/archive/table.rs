@@ -29,7 +29,8 @@ use crate::types::DataType;
 const APPLICATION: &str = "lockstep";
 /// Where the commit that takes a table over says for whom.
 const OWNER: &str = "lockstep.owner";
-/// How often a commit that found another one in its place is tried again: an optimize now and then, not a second stream.
+/// How often a commit that found another one in its place is tried again: a compaction finds one every few seconds, a
+/// stream a compaction now and then, never a second stream.
 const ATTEMPTS: usize = 10;
 /// Commits between two checkpoints, so that an archive of years opens in seconds.
 const COMMITS_TO_CHECKPOINT: u64 = 100;
@@ -117,7 +118,7 @@ impl TableArchive {
         let transaction = Transaction::new(APPLICATION, note.step.0.cast_signed());
         let metadata = [(NOTE.to_owned(), json(note)), (RECORDS.to_owned(), json(&records.len()))];
         let properties = CommitProperties::default().with_metadata(metadata).with_application_transaction(transaction);
-        self.commit(&actions, &properties).await?;
+        self.commit(&actions, properties).await?;
         self.last = Some(note.clone());
         Ok(())
     }
@@ -129,25 +130,38 @@ impl TableArchive {
         let properties = CommitProperties::default()
             .with_metadata([(OWNER.to_owned(), json(owner.owner()))])
             .with_application_transaction(transaction);
-        self.commit(&[], &properties).await
+        self.commit(&[], properties).await
     }
 
-    /// Commits on top of the version that is loaded. Where there is another one already, whose it is decides.
-    async fn commit(&mut self, actions: &[Action], properties: &CommitProperties) -> Result<(), ArchiveError> {
+    async fn commit(&mut self, actions: &[Action], properties: CommitProperties) -> Result<(), ArchiveError> {
+        let append = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+        self.commit_on_top(actions, &append, properties, Self::is_owned).await
+    }
+
+    fn is_owned(&self) -> Result<(), ArchiveError> {
+        self.owner.as_ref().map_or(Ok(()), |owner| Ok(owner.check()?))
+    }
+
+    /// Commits on top of the version that is loaded. Where there is another one already it goes on top of that one, as long
+    /// as `may` still says so.
+    pub(super) async fn commit_on_top(
+        &mut self,
+        actions: &[Action],
+        operation: &DeltaOperation,
+        properties: CommitProperties,
+        may: impl Fn(&Self) -> Result<(), ArchiveError>,
+    ) -> Result<(), ArchiveError> {
         // The library would put the commit on top of anybody's; whether it may is not its to know. The checkpoint and the
         // notes are ours to care for too: a commit is on disk before a checkpoint stands on it.
         let properties =
-            properties.clone().with_max_retries(0).with_create_checkpoint(false).with_cleanup_expired_logs(Some(false));
+            properties.with_max_retries(0).with_create_checkpoint(false).with_cleanup_expired_logs(Some(false));
         for _ in 0..ATTEMPTS {
-            if let Some(owner) = &self.owner {
-                owner.check()?;
-            }
-            let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+            may(self)?;
             let snapshot = self.delta.snapshot().map_err(failed(&self.path, "read its state"))?;
             let commit = CommitBuilder::from(properties.clone()).with_actions(actions.to_vec()).build(
                 Some(snapshot),
                 self.delta.log_store(),
-                operation,
+                operation.clone(),
             );
             match commit.await {
                 Ok(done) => return self.committed(done.version()).await,
@@ -160,7 +174,7 @@ impl TableArchive {
         Err(ArchiveError::Contended { path: self.path.clone() })
     }
 
-    pub(super) async fn committed(&mut self, version: u64) -> Result<(), ArchiveError> {
+    async fn committed(&mut self, version: u64) -> Result<(), ArchiveError> {
         log::sync(&self.path, version).map_err(on_disk(&self.path))?;
         self.delta.update_state().await.map_err(failed(&self.path, "read its state"))?;
         if (version + 1).is_multiple_of(COMMITS_TO_CHECKPOINT) {

@@ -101,7 +101,7 @@ proptest! {
         let found = Json::Object(fields);
         let differ = differences(&columns, &expected, &found);
         let should = of_values("id", expected.iter().map(Scalar::from));
-        let is = of_source(&columns, "id", found.to_string().as_bytes());
+        let is = of_source(&columns, "id", &found.to_string());
         prop_assert_eq!(should == is, differ.is_empty(), "{:?} of {}", differ, found);
         prop_assert_ne!(should, of_values("other", expected.iter().map(Scalar::from)));
     }
@@ -110,7 +110,7 @@ proptest! {
     fn what_is_written_has_the_digest_of_its_values(expected in document()) {
         let (columns, mut written) = (columns(), Vec::new());
         write_json(&columns, &expected, &mut written);
-        prop_assert_eq!(of_source(&columns, "id", &written), of_values("id", expected.iter().map(Scalar::from)));
+        prop_assert_eq!(of_source(&columns, "id", std::str::from_utf8(&written).unwrap()), of_values("id", expected.iter().map(Scalar::from)));
     }
 }
 
@@ -120,7 +120,7 @@ fn a_digest_is_the_same_in_every_version_since_indexes_keep_it() {
         Column { name: "a".into(), data_type: DataType::String, nullable: true },
         Column { name: "b".into(), data_type: DataType::Double, nullable: true },
     ];
-    let digest = of_source(&columns, "id", br#"{"b":1,"a":"x"}"#);
+    let digest = of_source(&columns, "id", r#"{"b":1,"a":"x"}"#);
     assert_eq!(digest, of_values("id", [Scalar::String("x"), Scalar::Double(1.0)].into_iter()));
     assert_eq!(digest.carried(), digest.carried() & ((1 << CARRIED_BITS) - 1));
     assert_eq!(digest.0, FIXED, "{:#x}", digest.0);
@@ -130,9 +130,9 @@ const FIXED: u128 = 0xdd58_965f_d767_6064_05d3_e04b_643f_c9e4;
 
 #[test]
 fn what_is_no_object_is_no_document() {
-    let empty = of_source(&[], "id", b"{}");
+    let empty = of_source(&[], "id", "{}");
     assert_eq!(empty, of_values("id", std::iter::empty()));
     for other in ["null", "[]", "1", "", "{", "{}{}"] {
-        assert_ne!(of_source(&[], "id", other.as_bytes()), empty, "{other}");
+        assert_ne!(of_source(&[], "id", other), empty, "{other}");
     }
 }

@@ -66,7 +66,8 @@ pub fn carry(carried: &Carried, digest: Digest, document: &mut Vec<u8>) {
 pub fn carrying(sink: &Sink, carried: &Carried, mut operations: Vec<Operation>) -> Vec<Operation> {
     for operation in &mut operations {
         if let Action::Index(document) = &mut operation.action {
-            carry(carried, of_source(&sink.columns, &operation.id.0, document), document);
+            let source = std::str::from_utf8(document).unwrap_or("null");
+            carry(carried, of_source(&sink.columns, &operation.id.0, source), document);
         }
     }
     operations

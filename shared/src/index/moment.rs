@@ -115,7 +115,10 @@ impl<'a> Page<'a> {
     /// # Errors
     /// A sentence, where it is not complete or no page.
     pub fn read(text: &'a [u8]) -> Result<Self, String> {
-        let page: Self = serde_json::from_slice(text).map_err(|e| format!("a page of the scan cannot be read: {e}"))?;
+        let unreadable = |error: &dyn std::fmt::Display| format!("a page of the scan cannot be read: {error}");
+        // Once for all of it: each of its texts would be looked at alone otherwise.
+        let text = std::str::from_utf8(text).map_err(|error| unreadable(&error))?;
+        let page: Self = serde_json::from_str(text).map_err(|error| unreadable(&error))?;
         if page.timed_out || page.shards.failed > 0 {
             return Err("a page of the scan is not complete: a shard failed or took too long".into());
         }

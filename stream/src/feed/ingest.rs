@@ -1,7 +1,7 @@
 //! `lockstep-stream ingest`: JSON lines to key-value records, into a topic or a file log.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -61,8 +61,7 @@ pub fn run(arguments: &IngestArguments) -> Result<()> {
     }
     target.finish()?;
     bar.finish_and_clear();
-    println!("{sent} records sent");
-    Ok(())
+    Ok(writeln!(io::stdout(), "{sent} records sent")?)
 }
 
 /// The field's value as text: a string without its quotes, anything else as JSON.
@@ -157,7 +156,7 @@ impl Target {
     }
 }
 
-fn append(path: &Path) -> std::io::Result<File> {
+fn append(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
