@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ use super::answer::Refusal;
 use super::log::{self, Change, Entry, Log};
 use super::lookup::Lookup;
 use super::mapping::Mapping;
+use super::numbered::Spans;
 use super::order::{self, Guard, Known};
 
 /// Most writes in the log before Tantivy commits: what a restart does again, about a second.
@@ -67,6 +68,8 @@ pub(super) struct Done {
 pub(super) struct Engine {
     directory: PathBuf,
     pub(super) mapping: Mapping,
+    /// What sequence numbers its segments have.
+    pub(super) spans: Arc<Spans>,
     keep_deletes_ms: AtomicI64,
     state: Mutex<State>,
 }
@@ -103,7 +106,13 @@ impl Engine {
     pub(super) fn open(directory: &Path, mapping: Mapping, keep_deletes_ms: i64) -> Result<Self, Refusal> {
         let open = Open::new(directory, &mapping)?;
         let state = Mutex::new(State::Open(Box::new(open)));
-        Ok(Self { directory: directory.to_owned(), mapping, keep_deletes_ms: AtomicI64::new(keep_deletes_ms), state })
+        Ok(Self {
+            directory: directory.to_owned(),
+            mapping,
+            spans: Arc::default(),
+            keep_deletes_ms: AtomicI64::new(keep_deletes_ms),
+            state,
+        })
     }
 
     /// Does writes in order; what became of each.

@@ -27,6 +27,7 @@ mod moments;
 mod part;
 mod query;
 mod one_of;
+mod numbered;
 mod query_string;
 mod search;
 mod sort;

@@ -1,6 +1,7 @@
 //! Elasticsearch's query language as Tantivy's queries. A query says which documents match; none of them scores.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 use tantivy::Term;
@@ -14,6 +15,7 @@ use tantivy::tokenizer::{LowerCaser, RemoveLongFilter, SimpleTokenizer, TextAnal
 use super::answer::Refusal;
 use super::dates::{self, Rounding};
 use super::mapping::{Mapped, Mapping, SEQ_NO};
+use super::numbered::{Numbered, Spans};
 use super::one_of::OneOf;
 use super::query_string;
 use super::request::{list, only};
@@ -33,6 +35,7 @@ pub(super) type Boxed = Box<dyn Query>;
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     pub(super) mapping: &'a Mapping,
+    pub(super) spans: &'a Arc<Spans>,
     pub(super) now_ms: i64,
 }
 
@@ -214,7 +217,7 @@ impl Reader<'_> {
             None if field == "_id" => self.ids(&values.iter().collect::<Vec<_>>()),
             None if field == SEQ_NO => {
                 let numbers = values.iter().map(sequence_number).collect::<Result<_, _>>()?;
-                Ok(Box::new(OneOf::unsigned(SEQ_NO, numbers)))
+                Ok(Box::new(Numbered::among(self.spans, numbers)))
             }
             _ => {
                 let queries: Result<Vec<Boxed>, Refusal> = values.iter().map(|value| self.term(field, value)).collect();
@@ -247,17 +250,17 @@ impl Reader<'_> {
 
     /// Documents by their sequence numbers.
     fn numbered(&self, (lower, upper): (Bound<&Json>, Bound<&Json>)) -> Result<Boxed, Refusal> {
-        let term =
-            |value: &Json| sequence_number(value).map(|number| Term::from_field_u64(self.mapping.own.seq_no, number));
-        let bound = |bound: Bound<&Json>| match bound {
-            Bound::Included(value) => term(value).map(Bound::Included),
-            Bound::Excluded(value) => term(value).map(Bound::Excluded),
-            Bound::Unbounded => Ok(Bound::Unbounded),
+        let from = match lower {
+            Bound::Included(value) => sequence_number(value)?,
+            Bound::Excluded(value) => sequence_number(value)?.saturating_add(1),
+            Bound::Unbounded => 0,
         };
-        Ok(match (bound(lower)?, bound(upper)?) {
-            (Bound::Unbounded, Bound::Unbounded) => all(),
-            (lower, upper) => Box::new(RangeQuery::new(lower, upper)),
-        })
+        let to = match upper {
+            Bound::Included(value) => sequence_number(value)?.saturating_add(1),
+            Bound::Excluded(value) => sequence_number(value)?,
+            Bound::Unbounded => u64::MAX,
+        };
+        Ok(Box::new(Numbered::between(self.spans, from..to)))
     }
 
     /// Documents with a value between two bounds.

@@ -150,7 +150,7 @@ impl Search {
         let mut found = Found { count: 0, candidates: Vec::new() };
         let mut base = 0;
         for (number, part) in parts.iter().enumerate() {
-            let reader = Reader { mapping: &part.engine.mapping, now_ms };
+            let reader = Reader { mapping: &part.engine.mapping, spans: &part.engine.spans, now_ms };
             let weight = part.weight(&*reader.query(&self.query)?)?;
             let after: Result<Vec<Value>, Refusal> =
                 self.keys.iter().zip(&self.after).map(|(key, given)| key.after(reader.mapping, given)).collect();

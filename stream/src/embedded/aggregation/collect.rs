@@ -10,7 +10,7 @@ use super::super::mapping::Mapping;
 use super::super::part::Segment;
 use super::super::value::{self, Kind as FieldKind, Scalar};
 use super::Filters;
-use super::column::{Column, Key};
+use super::column::{Column, Grouped, Key};
 use super::request::{Aggregation, Kind, Piece, Shared};
 
 /// Most buckets that may be made for one answer.
@@ -109,12 +109,24 @@ impl Default for Numbers {
 
 impl Numbers {
     fn add(&mut self, value: f64) {
-        let sum = self.sum + value;
-        self.lost += if self.sum.abs() >= value.abs() { (self.sum - sum) + value } else { (value - sum) + self.sum };
-        self.sum = sum;
+        self.sum_up(value);
         self.count += 1;
         self.min = self.min.min(value);
         self.max = self.max.max(value);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.sum_up(other.sum);
+        self.lost += other.lost;
+        self.count += other.count;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
+
+    fn sum_up(&mut self, value: f64) {
+        let sum = self.sum + value;
+        self.lost += if self.sum.abs() >= value.abs() { (self.sum - sum) + value } else { (value - sum) + self.sum };
+        self.sum = sum;
     }
 
     pub(super) fn sum(&self) -> f64 {
@@ -236,25 +248,67 @@ fn by_key(
         Kind::Histogram { field, interval, offset, .. } => {
             view.column(*field).by_number(docs, |value| ((value - offset) / interval).floor() * interval + offset)
         }
-        _ => Vec::new(),
+        _ => Grouped::default(),
     };
     if let Kind::Terms { field, missing: Some(missing), .. } = &aggregation.kind
         && let Some(key) = key_of(missing, view.kinds.get(*field).copied().flatten())
     {
         let without: Vec<DocId> = docs.iter().copied().filter(|doc| !view.column(*field).has(*doc)).collect();
         if !without.is_empty() {
-            found.push((key, without));
+            found.push(key, &without);
         }
     }
-    for (key, docs) in found {
+    let inner = match numbers(&aggregation.inner, view, &found) {
+        Some(numbers) => Inner::Numbers(numbers),
+        None => Inner::Documents(found.side_by_side()),
+    };
+    let mut end = 0;
+    for (number, (key, count)) in found.groups.into_iter().enumerate() {
+        let begin = end;
+        end += count;
+        let Some(key) = key else { continue };
         if !buckets.contains_key(&key) {
             budget.spend(1, 0)?;
         }
         let bucket = buckets.entry(key).or_insert_with(|| Bucket::new(&aggregation.inner));
-        bucket.doc_count += docs.len() as u64;
-        collect(&aggregation.inner, &mut bucket.inner, view, &docs, budget)?;
+        bucket.doc_count += count as u64;
+        match &inner {
+            Inner::Documents(docs) => {
+                collect(&aggregation.inner, &mut bucket.inner, view, &docs[begin..end], budget)?;
+            }
+            Inner::Numbers(numbers) => {
+                for (state, of_metric) in bucket.inner.iter_mut().zip(numbers) {
+                    if let State::Numbers(sum) = state {
+                        sum.merge(&of_metric[number]);
+                    }
+                }
+            }
+        }
     }
     Ok(())
+}
+
+/// What goes into the buckets of groups.
+enum Inner {
+    Documents(Vec<DocId>),
+    /// For each metric the numbers of each group.
+    Numbers(Vec<Vec<Numbers>>),
+}
+
+/// The numbers of each group, where nothing but numbers is asked of the groups: then documents are read in their order, and
+/// not group by group.
+fn numbers(inner: &[Aggregation], view: &View, found: &Grouped) -> Option<Vec<Vec<Numbers>>> {
+    let of_metric = |aggregation: &Aggregation| {
+        let Kind::Metric { field, .. } = aggregation.kind else { return None };
+        let column = view.column(field);
+        if let Column::Text { .. } = column {
+            return None;
+        }
+        let mut numbers = vec![Numbers::default(); found.groups.len()];
+        column.each_number_of(&found.members, |group, value| numbers[group as usize].add(value));
+        Some(numbers)
+    };
+    inner.iter().map(of_metric).collect()
 }
 
 /// A value that stands for none, as a key among the field's values.

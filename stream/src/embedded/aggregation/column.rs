@@ -1,11 +1,10 @@
 //! The values of one field in one segment, as aggregations read them.
 
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use tantivy::DocId;
 use tantivy::columnar::{Column as Numbers, DynamicColumn, NumericalType, StrColumn};
+use tantivy::{DocId, TERMINATED};
 
 use super::super::mapping::{Mapping, SEQ_NO};
 use super::super::part::Segment;
@@ -101,10 +100,23 @@ impl Column {
         }
     }
 
-    /// Documents by their values.
-    pub(super) fn by_value(&self, docs: &[DocId]) -> Vec<(Key, Vec<DocId>)> {
+    /// Gives each number of each member of a group to `each`.
+    pub(super) fn each_number_of(&self, members: &[(u32, DocId)], mut each: impl FnMut(u32, f64)) {
         match self {
-            Self::Nowhere => Vec::new(),
+            Self::Whole(column) => members.iter().for_each(|(group, doc)| {
+                column.values_for_doc(*doc).for_each(|value| each(*group, value as f64));
+            }),
+            Self::Float(column) => members.iter().for_each(|(group, doc)| {
+                column.values_for_doc(*doc).for_each(|value| each(*group, value));
+            }),
+            Self::Nowhere | Self::Text { .. } => {}
+        }
+    }
+
+    /// Documents by their values.
+    pub(super) fn by_value(&self, docs: &[DocId]) -> Grouped {
+        match self {
+            Self::Nowhere => Grouped::default(),
             Self::Whole(column) => {
                 groups(docs, |doc, push| column.values_for_doc(doc).for_each(push), |value| Some(Key::Whole(value)))
             }
@@ -122,13 +134,13 @@ impl Column {
     }
 
     /// Documents by what a function makes of their whole numbers.
-    pub(super) fn by_whole(&self, docs: &[DocId], piece: impl Fn(i64) -> Option<i64>) -> Vec<(Key, Vec<DocId>)> {
-        let Self::Whole(column) = self else { return Vec::new() };
+    pub(super) fn by_whole(&self, docs: &[DocId], piece: impl Fn(i64) -> Option<i64>) -> Grouped {
+        let Self::Whole(column) = self else { return Grouped::default() };
         groups(docs, |doc, push| column.values_for_doc(doc).filter_map(&piece).for_each(push), |v| Some(Key::Whole(v)))
     }
 
     /// Documents by what a function makes of their numbers.
-    pub(super) fn by_number(&self, docs: &[DocId], piece: impl Fn(f64) -> f64) -> Vec<(Key, Vec<DocId>)> {
+    pub(super) fn by_number(&self, docs: &[DocId], piece: impl Fn(f64) -> f64) -> Grouped {
         let key = |number: f64| tantivy::f64_to_u64(piece(number) + 0.0);
         match self {
             Self::Whole(column) => groups(
@@ -141,7 +153,7 @@ impl Column {
                 |doc, push| column.values_for_doc(doc).map(key).for_each(push),
                 |value| Some(Key::Float(value)),
             ),
-            Self::Nowhere | Self::Text { .. } => Vec::new(),
+            Self::Nowhere | Self::Text { .. } => Grouped::default(),
         }
     }
 
@@ -170,21 +182,73 @@ impl Column {
     }
 }
 
-/// Documents by a number; a document with the same number twice is there once. Ordered by key.
+/// Documents in groups.
+#[derive(Default)]
+pub(super) struct Grouped {
+    /// Each group's key and how many documents it has. Some have no key, and count for nothing.
+    pub(super) groups: Vec<(Option<Key>, usize)>,
+    /// The group of each document, in the order of documents; one with two values has two.
+    pub(super) members: Vec<(u32, DocId)>,
+}
+
+impl Grouped {
+    /// The documents of each group side by side, in the order of groups. They are counted already: with thousands of groups
+    /// a growing list for each would be more work than the documents are.
+    pub(super) fn side_by_side(&self) -> Vec<DocId> {
+        let (mut next, mut begin) = (Vec::with_capacity(self.groups.len()), 0);
+        for (_, count) in &self.groups {
+            next.push(begin);
+            begin += count;
+        }
+        let mut docs = vec![0; self.members.len()];
+        for (number, doc) in &self.members {
+            let place = &mut next[*number as usize];
+            docs[*place] = *doc;
+            *place += 1;
+        }
+        docs
+    }
+
+    /// Adds a group.
+    pub(super) fn push(&mut self, key: Key, docs: &[DocId]) {
+        let number = group_number(self.groups.len());
+        self.members.extend(docs.iter().map(|doc| (number, *doc)));
+        self.groups.push((Some(key), docs.len()));
+    }
+}
+
+fn group_number(groups: usize) -> u32 {
+    u32::try_from(groups).unwrap_or_else(|_| unreachable!("a block has fewer values"))
+}
+
+/// A group while its documents are counted.
+struct Counted<T> {
+    value: T,
+    count: usize,
+    last: DocId,
+}
+
+/// Documents by a number; a document with the same number twice is there once.
 fn groups<T: std::hash::Hash + Eq + Copy>(
     docs: &[DocId],
     values: impl Fn(DocId, &mut dyn FnMut(T)),
     key: impl Fn(T) -> Option<Key>,
-) -> Vec<(Key, Vec<DocId>)> {
-    let mut found: FxHashMap<T, Vec<DocId>> = FxHashMap::default();
-    for doc in docs {
-        values(*doc, &mut |value| match found.entry(value) {
-            Entry::Occupied(mut group) if group.get().last() != Some(doc) => group.get_mut().push(*doc),
-            Entry::Occupied(_) => {}
-            Entry::Vacant(group) => {
-                group.insert(vec![*doc]);
+) -> Grouped {
+    let mut numbers: FxHashMap<T, u32> = FxHashMap::default();
+    let mut counted: Vec<Counted<T>> = Vec::new();
+    let mut members: Vec<(u32, DocId)> = Vec::with_capacity(docs.len());
+    for doc in docs.iter().copied() {
+        values(doc, &mut |value| {
+            let number = *numbers.entry(value).or_insert_with(|| {
+                counted.push(Counted { value, count: 0, last: TERMINATED });
+                group_number(counted.len() - 1)
+            });
+            let group = &mut counted[number as usize];
+            if group.last != doc {
+                (group.count, group.last) = (group.count + 1, doc);
+                members.push((number, doc));
             }
         });
     }
-    found.into_iter().filter_map(|(value, docs)| Some((key(value)?, docs))).collect()
+    Grouped { groups: counted.iter().map(|group| (key(group.value), group.count)).collect(), members }
 }
