@@ -98,6 +98,20 @@ pub fn program(name: &str, command: &[&str], sets: &[String]) -> Result<Command>
     Ok(program)
 }
 
+/// What shop a benchmark is of.
+#[derive(clap::Args)]
+pub struct ShopArguments {
+    /// Views, each of which becomes one document
+    #[arg(long, default_value_t = 1_000_000)]
+    pub views: usize,
+    /// Users, and as many products
+    #[arg(long, default_value_t = 50_000)]
+    pub users: usize,
+    /// Elasticsearch, in place of the embedded index
+    #[arg(long)]
+    pub hosts: Option<String>,
+}
+
 /// A shop as file logs, its archive, and its index.
 pub struct Shop {
     /// Where logs and archive are.
@@ -117,25 +131,20 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// A shop in that folder, with the index of that name on that server, or a new one, or the embedded one.
+    /// A shop in that folder, with the index of that name, or a new one.
     ///
     /// # Errors
     /// Where no port is free.
-    pub fn new(
-        folder: &Path,
-        (users, views): (usize, usize),
-        hosts: Option<&str>,
-        index: Option<&str>,
-    ) -> Result<Self> {
+    pub fn new(folder: &Path, arguments: &ShopArguments, index: Option<&str>) -> Result<Self> {
         let embedded = free_port()?;
         Ok(Self {
             folder: folder.to_owned(),
-            users,
-            views,
-            url: hosts.map_or_else(|| format!("http://127.0.0.1:{embedded}"), str::to_owned),
+            users: arguments.users,
+            views: arguments.views,
+            url: arguments.hosts.clone().unwrap_or_else(|| format!("http://127.0.0.1:{embedded}")),
             index: index.map_or_else(|| fresh_name("bench"), str::to_owned),
             port: free_port()?,
-            is_embedded: hosts.is_none(),
+            is_embedded: arguments.hosts.is_none(),
         })
     }
 

@@ -13,6 +13,7 @@ pub mod processes;
 pub mod browser;
 pub mod simulation;
 pub mod corruption;
+pub mod archived;
 pub mod benchmarks;
 
 use std::path::{Path, PathBuf};

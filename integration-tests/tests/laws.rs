@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lockstep_batch::recompute;
-use lockstep_shared::archive::{Archive, ArchivedRecord, Note};
+use lockstep_integration_tests::archived::archive;
 use lockstep_shared::coordinates::{Channel, Offset, Partition, Place, Step, TableId};
 use lockstep_shared::functions::Function;
 use lockstep_shared::history::{Content, HistoryRecord, contents};
@@ -236,30 +236,6 @@ proptest! {
     }
 }
 
-/// The history in archives, a commit for each step, as a stream that ran would leave it.
-async fn archive(
-    pipeline: &Pipeline,
-    records: &[HistoryRecord],
-    root: &std::path::Path,
-) -> Result<(), lockstep_shared::archive::ArchiveError> {
-    for (number, table) in pipeline.tables.iter().enumerate() {
-        let mut archive = Archive::new(root).open(table).await?;
-        let of_table: Vec<&HistoryRecord> = records.iter().filter(|r| r.table == TableId(number)).collect();
-        for commit in of_table.chunk_by(|a, b| a.step == b.step) {
-            let note = Note { step: commit[0].step, ..Note::default() };
-            let archived: Vec<ArchivedRecord> = commit.iter().map(|record| archived(record)).collect();
-            archive.append(&archived, &note).await?;
-        }
-    }
-    Ok(())
-}
-
-fn archived(record: &HistoryRecord) -> ArchivedRecord {
-    let value = (!matches!(record.content, Content::Delete(_))).then(|| b"as it came".to_vec());
-    let HistoryRecord { step, place, content, .. } = record.clone();
-    ArchivedRecord { step, place, timestamp_ms: None, key: None, value, content }
-}
-
 proptest! {
     // Each case writes up to thirty commits to disk.
     #![proptest_config(ProptestConfig::with_cases(60))]
@@ -273,7 +249,7 @@ proptest! {
         let records = history(&shape, &drawn);
         let root = tempfile::tempdir().expect("a folder");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(archive(&pipeline, &records, root.path())).expect("the archive is written");
+        runtime.block_on(archive(&pipeline, &records, root.path(), 1)).expect("the archive is written");
         let files = runtime.block_on(recompute::files(&pipeline, root.path())).expect("the archive has files");
         let last = records.last().map_or(Step(0), |r| r.step);
         for cut in [Step(last.0 / 2), last] {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_batch::life::{By, Life, RecordAt, Store, Unknown, fetch, lives};
 use lockstep_batch::recompute;
+use lockstep_integration_tests::archived::archive;
 use lockstep_integration_tests::corruption::history;
-use lockstep_shared::archive::{Archive, ArchiveError, ArchivedRecord, Note};
 use lockstep_shared::coordinates::{Place, Step, TableId};
-use lockstep_shared::history::{Content, HistoryRecord, contents};
+use lockstep_shared::history::{HistoryRecord, contents};
 use lockstep_shared::plan::{Pipeline, Sink};
 use lockstep_shared::semantics::made;
 use lockstep_shared::value::Value;
@@ -94,25 +94,8 @@ fn a_life_equals_the_definition_at_every_step() {
     assert!(compared > 100_000, "{compared} states are few");
 }
 
-/// The history in archives, a commit for every few records.
-async fn archive(pipeline: &Pipeline, records: &[HistoryRecord], root: &std::path::Path) -> Result<(), ArchiveError> {
-    for (number, table) in pipeline.tables.iter().enumerate() {
-        let mut archive = Archive::new(root).open(table).await?;
-        let of_table: Vec<&HistoryRecord> = records.iter().filter(|r| r.table == TableId(number)).collect();
-        for commit in of_table.chunk_by(|a, b| a.step.0 / 8 == b.step.0 / 8) {
-            let note = Note { step: commit[commit.len() - 1].step, ..Note::default() };
-            let archived: Vec<ArchivedRecord> = commit.iter().map(|record| archived(record)).collect();
-            archive.append(&archived, &note).await?;
-        }
-    }
-    Ok(())
-}
-
-fn archived(record: &HistoryRecord) -> ArchivedRecord {
-    let value = (!matches!(record.content, Content::Delete(_))).then(|| b"as it came".to_vec());
-    let HistoryRecord { step, place, content, .. } = record.clone();
-    ArchivedRecord { step, place, timestamp_ms: None, key: None, value, content }
-}
+/// Steps of a commit: some, so that one has several records of a document.
+const STEPS_IN_A_COMMIT: u64 = 8;
 
 #[test]
 fn a_life_read_from_the_archive_is_the_same() {
@@ -123,7 +106,7 @@ fn a_life_read_from_the_archive_is_the_same() {
         let pipeline = history::pipeline(&mut rng);
         let records = history::draw(&mut rng, &pipeline, 60);
         let root = tempfile::tempdir().expect("a folder");
-        runtime.block_on(archive(&pipeline, &records, root.path())).expect("the archive is written");
+        runtime.block_on(archive(&pipeline, &records, root.path(), STEPS_IN_A_COMMIT)).expect("the archive is written");
         let files = runtime.block_on(recompute::files(&pipeline, root.path())).expect("the archive has files");
         for sink in &pipeline.sinks {
             let by_step = documents(&pipeline, sink, &records);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use lockstep_batch::recompute;
-use lockstep_integration_tests::benchmarks::{Running, Shop, program};
+use lockstep_integration_tests::benchmarks::{Running, Shop, ShopArguments, program};
 use lockstep_integration_tests::workspace;
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::sql::{self, Overrides};
@@ -33,15 +33,8 @@ const GONE: [usize; 2] = [1, 999];
 
 #[derive(Parser)]
 struct Arguments {
-    /// Views, each of which becomes one document
-    #[arg(long, default_value_t = 1_000_000)]
-    views: usize,
-    /// Users, and as many products
-    #[arg(long, default_value_t = 50_000)]
-    users: usize,
-    /// Elasticsearch, in place of the embedded index
-    #[arg(long)]
-    hosts: Option<String>,
+    #[command(flatten)]
+    shop: ShopArguments,
     /// Where logs and archive go and stay, for other engines to read
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -61,12 +54,11 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let temporary = tempfile::tempdir()?;
     let folder = arguments.folder.as_deref().unwrap_or(temporary.path());
-    let sizes = (arguments.users, arguments.views);
-    let shop = Shop::new(folder, sizes, arguments.hosts.as_deref(), arguments.index.as_deref())?;
+    let shop = Shop::new(folder, &arguments.shop, arguments.index.as_deref())?;
     let sets = shop.sets();
     if arguments.recompute_only {
         for _ in 0..arguments.runs {
-            println!("recompute alone {:8.2} s", recompute_alone(&sets, arguments.views).await?);
+            println!("recompute alone {:8.2} s", recompute_alone(&sets, arguments.shop.views).await?);
         }
         return Ok(());
     }
@@ -74,7 +66,7 @@ async fn main() -> Result<()> {
     let begin = Instant::now();
     let mut stream = Running::start(program("lockstep-stream", &["run"], &sets)?)?;
     stream.caught_up(shop.port, records).await?;
-    println!("{} documents in {} after {:.1} s", arguments.views, shop.index, begin.elapsed().as_secs_f64());
+    println!("{} documents in {} after {:.1} s", arguments.shop.views, shop.index, begin.elapsed().as_secs_f64());
     measure(&arguments, &sets, &shop.url, &shop.index).await
 }
 
@@ -82,8 +74,8 @@ async fn measure(arguments: &Arguments, sets: &[String], url: &str, index: &str)
     let (mut bare, mut computed) = (f64::MAX, f64::MAX);
     let (mut full, mut quick) = (Measured::worst(), Measured::worst());
     for _ in 0..arguments.runs {
-        bare = bare.min(export(url, index, arguments.views).await?);
-        computed = computed.min(recompute_alone(sets, arguments.views).await?);
+        bare = bare.min(export(url, index, arguments.shop.views).await?);
+        computed = computed.min(recompute_alone(sets, arguments.shop.views).await?);
         full = full.better(reconcile(sets, &[], 0).await?);
         quick = quick.better(reconcile(sets, &["--quick"], 0).await?);
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use lockstep_integration_tests::benchmarks::{Running, Shop, program, status, user};
+use lockstep_integration_tests::benchmarks::{Running, Shop, ShopArguments, program, status, user};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -23,15 +23,8 @@ const DOCUMENTS_OF_VIEW: usize = 2;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Views in the index before the first cut
-    #[arg(long, default_value_t = 1_000_000)]
-    views: usize,
-    /// Users, and as many products
-    #[arg(long, default_value_t = 50_000)]
-    users: usize,
-    /// Elasticsearch, in place of the embedded index
-    #[arg(long)]
-    hosts: Option<String>,
+    #[command(flatten)]
+    shop: ShopArguments,
     /// Documents a second
     #[arg(long, default_value_t = 5_000)]
     rate: usize,
@@ -47,7 +40,7 @@ struct Arguments {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let temporary = tempfile::tempdir()?;
-    let shop = Shop::new(temporary.path(), (arguments.users, arguments.views), arguments.hosts.as_deref(), None)?;
+    let shop = Shop::new(temporary.path(), &arguments.shop, None)?;
     let records = shop.write_logs()?;
     let sets = shop.sets();
     let mut stream = Running::start(program("lockstep-stream", &["run"], &sets)?)?;

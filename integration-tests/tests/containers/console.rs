@@ -11,6 +11,7 @@ use lockstep_integration_tests::processes::{Program, Signal};
 use reqwest::Method;
 use serde_json::json;
 
+use crate::dashboard::PANELS;
 use crate::figures::{Archived, Choice};
 use crate::page;
 use crate::shop::{SOON, Shop, TABLES};
@@ -34,16 +35,6 @@ const VIEWS: [(&str, &str); 6] = [
     ("documents", "/documents"),
     ("reconcile", "/reconcile"),
     ("insights", "/insights"),
-];
-const PANELS: [&str; 8] = [
-    "unique-products",
-    "average-price",
-    "customer-states",
-    "top-brands",
-    "sales-over-time",
-    "views-by-hour",
-    "order-frequency",
-    "revenue-by-product",
 ];
 /// What would run if it were anything but text.
 const MARKUP: &str = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>&amp;";

@@ -13,7 +13,8 @@ use crate::shop::{SINKS, SOON, Shop, TABLES, Text};
 const NEW_YEAR_MS: i64 = 1_609_459_200_000;
 const MINUTE_MS: i64 = 60_000;
 
-const PANELS: [&str; 8] = [
+/// The panels, by their ids.
+pub const PANELS: [&str; 8] = [
     "unique-products",
     "average-price",
     "customer-states",

@@ -436,6 +436,16 @@ impl Shop {
         Ok(())
     }
 
+    /// Runs the stream until it has caught up: index and archive have everything then.
+    pub async fn assert_catches_up(&mut self) -> Result<()> {
+        let mut stream = self.start_live().await?;
+        self.caught_up_and_archived().await?;
+        self.assert_index_is_as_expected().await?;
+        self.reconcile(&[], 0).await?;
+        stream.terminate(SOON).await?;
+        self.assert_archive_is_whole().await
+    }
+
     /// Checks that the archive has everything that was sent, once. The stream has stopped.
     pub async fn assert_archive_is_whole(&self) -> Result<()> {
         let report = self.batch(&["archive", "verify"], 0).await?;
