@@ -58,7 +58,10 @@ impl Running {
             if let Some(code) = self.ended()? {
                 bail!("the stream ended with {code}");
             }
-            let Ok(status) = status(port).await else { continue };
+            if !is_ready(port).await {
+                continue;
+            }
+            let status = status(port).await?;
             let tables = status["tables"].as_object();
             let taken: u64 = tables.into_iter().flatten().filter_map(|(_, table)| table["records"].as_u64()).sum();
             let done = status["step"] == status["acknowledged"] && status["step"] == status["archived"];
@@ -76,13 +79,25 @@ impl Drop for Running {
     }
 }
 
+async fn is_ready(port: u16) -> bool {
+    let asked = reqwest::Client::builder().no_proxy().build().map(|http| http.get(address(port, "/readyz")).send());
+    match asked {
+        Ok(answer) => answer.await.is_ok_and(|answer| answer.status().is_success()),
+        Err(_) => false,
+    }
+}
+
+fn address(port: u16, path: &str) -> String {
+    format!("http://127.0.0.1:{port}{path}")
+}
+
 /// `/v1/status` of a stream.
 ///
 /// # Errors
 /// Where it does not answer.
 pub async fn status(port: u16) -> Result<Value> {
     let http = reqwest::Client::builder().no_proxy().build()?;
-    Ok(http.get(format!("http://127.0.0.1:{port}/v1/status")).send().await?.json().await?)
+    Ok(http.get(address(port, "/v1/status")).send().await?.json().await?)
 }
 
 /// One of our programs, from the folder of the one that runs, on `fixtures/bench.sql`.

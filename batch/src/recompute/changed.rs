@@ -13,7 +13,7 @@ use polars::prelude::{
     DataFrame, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PolarsError, UniqueKeepStrategy, col, lit,
 };
 
-use super::rows::{archived, standing_of, step_number, typed, typed_column};
+use super::rows::{all_of, archived, standing_of, step_number, typed, typed_column};
 use super::{RecomputeError, Wanted, failed, in_batches, join_key, joined, right_key, right_keys};
 use crate::batch::Batch;
 
@@ -96,7 +96,7 @@ impl Changed {
                 continue;
             };
             let carried = |frame: LazyFrame| -> LazyFrame {
-                typed(table, frame, number).select(right_keys(pipeline, query, number, join))
+                typed(table, frame, number, &all_of(table)).select(right_keys(pipeline, query, number, join))
             };
             let is_of_key = join.on.iter().all(|key| table.key.contains(&key.right));
             // What is part of a row's key is the same at all times; other columns are those of its records.

@@ -5,15 +5,18 @@
 //! a folder of their own below the archive's, and go when the computation ends; those of one that was killed go with the
 //! next.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::digest::of_values;
-use lockstep_shared::plan::{Join, Pipeline, Sink, Table};
+use lockstep_shared::plan::{Input, Join, Pipeline, Sink, Table};
 use lockstep_shared::sql::settings::Settings;
 use lockstep_shared::types::DataType;
 use polars::io::parquet::write::BatchedWriter;
@@ -42,11 +45,12 @@ pub(crate) fn wanted(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>]) -
     // A wrong setting was refused before.
     let Ok(settings) = Settings::of(pipeline) else { return Ok(1) };
     let mut bytes = 0;
-    for input in &sink.query.inputs {
+    for (input, columns) in sink.query.inputs.iter().zip(columns(pipeline, sink)) {
         let table = &pipeline.tables[input.table.0];
         // The leftmost table's rows flow by, unless the last of each key has to be found.
         if input.join.is_some() || table.is_keyed() {
-            let of_table = files[input.table.0].iter().map(|path| in_memory(table, path)).sum::<Result<u64, _>>();
+            let of_table =
+                files[input.table.0].iter().map(|path| in_memory(table, &columns, path)).sum::<Result<u64, _>>();
             bytes += of_table.map_err(failed(sink))?;
         }
     }
@@ -55,13 +59,23 @@ pub(crate) fn wanted(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>]) -
     Ok(usize::try_from(parts).unwrap_or(1))
 }
 
-/// Bytes that a file's records take in memory, about.
-fn in_memory(table: &Table, path: &Path) -> Result<u64, PolarsError> {
+/// The columns of each input that are needed, which are carried from file to file: what the query reads, and what makes a row
+/// one.
+fn columns(pipeline: &Pipeline, sink: &Sink) -> Vec<Vec<usize>> {
+    let with_key = |(input, read): (&Input, Vec<usize>)| {
+        let all: BTreeSet<usize> = read.into_iter().chain(pipeline.tables[input.table.0].key.iter().copied()).collect();
+        all.into_iter().collect()
+    };
+    sink.query.inputs.iter().zip(sink.query.columns_read()).map(with_key).collect()
+}
+
+/// Bytes that these columns of a file's records take in memory, about.
+fn in_memory(table: &Table, needed: &[usize], path: &Path) -> Result<u64, PolarsError> {
     let metadata = ParquetReader::new(File::open(path)?).get_metadata()?.clone();
     let columns = metadata.row_groups.iter().flat_map(|group| group.parquet_columns());
     let of_table = columns.filter(|column| {
         let name = column.descriptor().path_in_schema.first();
-        name.is_some_and(|name| table.columns.iter().any(|c| c.name == name.as_str()))
+        name.is_some_and(|name| needed.iter().any(|c| table.columns[*c].name == name.as_str()))
     });
     let cells = of_table.map(|column| {
         let least = u64::try_from(column.num_values()).unwrap_or(0) * CELL_BYTES;
@@ -80,7 +94,8 @@ pub(super) fn each_batch<E: From<RecomputeError>>(
     mut take: impl FnMut(&Batch<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let root = Settings::of(pipeline).map(|settings| settings.archive_path).unwrap_or_default();
-    let parting = Parting { pipeline, sink, cut, count, folder: Folder::make(&root)? };
+    let columns = columns(pipeline, sink);
+    let parting = Parting { pipeline, sink, cut, count, columns, folder: Folder::make(&root)? };
     let join_of = |number: usize| sink.query.inputs.get(number).and_then(|input| input.join.as_ref());
     let mut left = parting.rows(0, files, parting.left_keys(1, join_of(1)))?;
     for number in 1..sink.query.inputs.len() {
@@ -117,6 +132,8 @@ struct Parting<'a> {
     sink: &'a Sink,
     cut: Step,
     count: usize,
+    /// Of each input.
+    columns: Vec<Vec<usize>>,
     folder: Folder,
 }
 
@@ -147,38 +164,64 @@ impl Parting<'_> {
     fn rows(&self, number: usize, files: &[Vec<PathBuf>], keys: Keys) -> Result<Parts, RecomputeError> {
         let (input, table) = (&self.sink.query.inputs[number], self.table(number));
         let records = archived(table, &files[input.table.0]).map_err(failed(self.sink))?;
-        let readable = readable(records, self.cut).select(of_rows(table));
+        let readable = readable(records, self.cut).select(of_rows(table, &self.columns[number]));
         let mut rows = Scatter::new(self, format!("rows{number}"), keys);
         if !table.is_keyed() {
-            rows.add(as_input(table, input, number, readable))?;
+            rows.add(self.as_input(number, readable))?;
             return rows.finish();
         }
+        let own: Keys = table.key.iter().map(|column| self.key(number, *column)).collect();
         let of_key = |c: &usize| (typed_column(&table.columns[*c]), table.columns[*c].data_type);
         let mut records = Scatter::new(self, format!("records{number}"), table.key.iter().map(of_key).collect());
         records.add(readable)?;
-        let records = records.finish()?;
+        let records = Parts { holds: Holds::RecordsOf(number), ..records.finish()? };
+        if rows.keys == own {
+            // Where records of a key are, the rows that are joined by it are.
+            return Ok(records);
+        }
         for part in 0..self.count {
-            let standing = last_standing(table, self.read(&records, part)?);
-            rows.add(as_input(table, input, number, standing))?;
+            rows.add(self.read(&records, part)?)?;
             self.remove(&[&records], part)?;
         }
         rows.finish()
     }
 
+    fn as_input(&self, number: usize, standing: LazyFrame) -> LazyFrame {
+        let input = &self.sink.query.inputs[number];
+        as_input(self.table(number), input, number, (standing, &self.columns[number]))
+    }
+
+    /// The rows of a part.
     fn read(&self, parts: &Parts, part: usize) -> Result<LazyFrame, RecomputeError> {
-        let path = PlRefPath::new(parts.0[part].to_string_lossy());
+        let path = PlRefPath::new(parts.files[part].to_string_lossy());
         let arguments = ScanArgsParquet { glob: false, ..ScanArgsParquet::default() };
-        LazyFrame::scan_parquet_files([path].into_iter().collect(), arguments).map_err(failed(self.sink))
+        let frame =
+            LazyFrame::scan_parquet_files([path].into_iter().collect(), arguments).map_err(failed(self.sink))?;
+        Ok(match parts.holds {
+            Holds::Rows => frame,
+            Holds::RecordsOf(number) => self.as_input(number, last_standing(self.table(number), frame)),
+        })
     }
 
     /// What was read is not read again.
     fn remove(&self, parts: &[&Parts], part: usize) -> Result<(), RecomputeError> {
-        parts.iter().try_for_each(|parts| fs::remove_file(&parts.0[part]).map_err(self.folder.failed()))
+        parts.iter().try_for_each(|parts| fs::remove_file(&parts.files[part]).map_err(self.folder.failed()))
     }
 }
 
 /// The file of each part.
-struct Parts(Vec<PathBuf>);
+struct Parts {
+    files: Vec<PathBuf>,
+    holds: Holds,
+}
+
+/// What files of parts hold.
+#[derive(Clone, Copy)]
+enum Holds {
+    Rows,
+    /// Records of an input's keyed table, whose last ones are its rows.
+    RecordsOf(usize),
+}
 
 /// Rows on their way into the files of their parts.
 struct Scatter<'a> {
@@ -225,19 +268,31 @@ impl<'a> Scatter<'a> {
             let digest = of_values("", keys.iter().map(|cells| cells.get(row)));
             rows[(digest.0 % self.writers.len() as u128) as usize].push(row as IdxSize);
         }
-        for (rows, writer) in rows.into_iter().zip(&mut self.writers) {
-            if !rows.is_empty() {
-                writer.write_batch(&frame.take(&IdxCa::from_vec("".into(), rows))?)?;
-            }
-        }
-        Ok(())
+        let write = |rows: &[IdxSize], writer: &mut BatchedWriter<File>| match rows {
+            [] => Ok(()),
+            rows => writer.write_batch(&frame.take(&IdxCa::from_vec("".into(), rows.to_vec()))?),
+        };
+        // Packing takes longer than joining: it has all processors.
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let of_thread = rows.len().div_ceil(threads);
+        std::thread::scope(|scope| {
+            let some = rows.chunks(of_thread).zip(self.writers.chunks_mut(of_thread));
+            let running: Vec<_> = some
+                .map(|(rows, writers)| {
+                    scope.spawn(move || rows.iter().zip(writers).try_for_each(|(rows, writer)| write(rows, writer)))
+                })
+                .collect();
+            let ended = running.into_iter().map(|one| one.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            ended.collect::<Result<(), PolarsError>>()
+        })
     }
 
     fn finish(self) -> Result<Parts, RecomputeError> {
         for writer in &self.writers {
             writer.finish().map_err(failed(self.parting.sink))?;
         }
-        Ok(Parts((0..self.writers.len()).map(|part| self.path(part)).collect()))
+        let files = (0..self.writers.len()).map(|part| self.path(part)).collect();
+        Ok(Parts { files, holds: Holds::Rows })
     }
 }
 

@@ -26,21 +26,31 @@ pub(super) fn rows(
     cut: Step,
 ) -> Result<LazyFrame, PolarsError> {
     let table = &pipeline.tables[input.table.0];
-    Ok(as_input(table, input, number, standing(table, files, cut)?))
+    Ok(as_input(table, input, number, (standing(table, files, cut)?, &all_of(table))))
 }
 
-/// The rows of a table as those of an input: named for the join, and filtered.
-pub(super) fn as_input(table: &Table, input: &Input, number: usize, standing: LazyFrame) -> LazyFrame {
-    let frame = typed(table, standing, number);
+/// The rows of a table, which have these of its columns, as those of an input: named for the join, and filtered.
+pub(super) fn as_input(
+    table: &Table,
+    input: &Input,
+    number: usize,
+    (standing, columns): (LazyFrame, &[usize]),
+) -> LazyFrame {
+    let frame = typed(table, standing, number, columns);
     match &input.filter {
         Some(filter) => frame.filter(polars(filter, &named)),
         None => frame,
     }
 }
 
-/// Archived records with their columns typed as values are, named for the join, and their place and step.
-pub(super) fn typed(table: &Table, records: LazyFrame, number: usize) -> LazyFrame {
-    let columns = table.columns.iter().enumerate().map(|(c, column)| typed_column(column).alias(name(number, c)));
+/// The numbers of all columns of a table.
+pub(super) fn all_of(table: &Table) -> Vec<usize> {
+    (0..table.columns.len()).collect()
+}
+
+/// Archived records with these of their columns typed as values are, named for the join, and their place and step.
+pub(super) fn typed(table: &Table, records: LazyFrame, number: usize, columns: &[usize]) -> LazyFrame {
+    let columns = columns.iter().map(|c| typed_column(&table.columns[*c]).alias(name(number, *c)));
     let own = ["partition", "offset", "step"].map(|own| col(format!("_{own}")).alias(format!("i{number}_{own}")));
     records.select(columns.chain(own).collect::<Vec<_>>())
 }
@@ -81,10 +91,10 @@ pub(super) fn last_standing(table: &Table, readable: LazyFrame) -> LazyFrame {
     last_of(readable, &key).filter(col(STANDS))
 }
 
-/// What of readable records the rows are made of.
-pub(super) fn of_rows(table: &Table) -> Vec<Expr> {
+/// What of readable records the rows with these columns are made of.
+pub(super) fn of_rows(table: &Table, columns: &[usize]) -> Vec<Expr> {
     let own = ["_partition", "_offset", "_step", STANDS];
-    table.columns.iter().map(|c| c.name.as_str()).chain(own).map(col).collect()
+    columns.iter().map(|c| table.columns[*c].name.as_str()).chain(own).map(col).collect()
 }
 
 /// Some rows, by where they came from.
