@@ -248,17 +248,30 @@ mod tests {
             (from, width) in (0_u64..60_000, 0_u64..20_000),
             among in prop::collection::hash_set(0_u64..60_000, 0..40),
             seeks in prop::collection::vec(0_u32..30_000, 0..6),
+            edge in any::<prop::sample::Index>(),
         ) {
             let numbers: Vec<u64> = runs.iter().flat_map(|(first, count)| *first..first + *count as u64).collect();
             let (reader, spans) = (segment(&numbers), Arc::new(Spans::default()));
             let among: FxHashSet<u64> = among.into_iter().collect();
+            // What a chunk has least or greatest, alone.
+            let edges: Vec<u64> = numbers
+                .chunks(CHUNK as usize)
+                .flat_map(|chunk| [chunk.iter().min(), chunk.iter().max()])
+                .flatten()
+                .copied()
+                .collect();
+            let edge = *edge.get(&edges);
             let queries = [
                 Numbered::between(&spans, from..from + width),
                 Numbered::among(&spans, among.clone()),
+                Numbered::between(&spans, edge..edge + 1),
+                Numbered::among(&spans, [edge].into_iter().collect()),
             ];
             for (query, has) in queries.iter().zip([
                 &(|n: u64| (from..from + width).contains(&n)) as &dyn Fn(u64) -> bool,
                 &|n: u64| among.contains(&n),
+                &|n: u64| n == edge,
+                &|n: u64| n == edge,
             ]) {
                 let expected: Vec<DocId> =
                     (0..).zip(&numbers).filter(|(_, number)| has(**number)).map(|(doc, _)| doc).collect();
