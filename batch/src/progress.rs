@@ -26,6 +26,11 @@ impl Progress {
         Self(ProgressBar::hidden())
     }
 
+    /// What is waited for now.
+    pub fn goes_on_with(&self, what: &str) {
+        self.0.set_message(what.to_owned());
+    }
+
     /// So many more are done.
     pub fn advance(&self, documents: u64) {
         self.0.inc(documents);

@@ -202,7 +202,12 @@ impl Subject<'_> {
                 None => self.note_all(moment, pass, &files, extent.width).await,
             }
         };
-        let (expected, read) = tokio::join!(noting, units::read(moment, self.sink, &extent, &mut file, &progress));
+        let reading = async {
+            let read = units::read(moment, self.sink, &extent, &mut file, &progress).await;
+            progress.goes_on_with(&format!("read; computing what {} should have", self.index));
+            read
+        };
+        let (expected, read) = tokio::join!(noting, reading);
         let (expected, read) = (expected?, read?);
         drop(progress);
         let paired = self.pair(expected + extent.documents, pass.should_path(), file).await?;

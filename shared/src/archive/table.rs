@@ -135,10 +135,10 @@ impl TableArchive {
 
     async fn commit(&mut self, actions: &[Action], properties: CommitProperties) -> Result<(), ArchiveError> {
         let append = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
-        self.commit_on_top(actions, &append, properties, Self::is_owned).await
+        self.commit_on_top(actions, &append, properties, Self::check_owner).await
     }
 
-    fn is_owned(&self) -> Result<(), ArchiveError> {
+    fn check_owner(&self) -> Result<(), ArchiveError> {
         self.owner.as_ref().map_or(Ok(()), |owner| Ok(owner.check()?))
     }
 
