@@ -3,14 +3,15 @@
 //! Tables that are joined are in memory (`rows`); where they would take more than the setting, all is done in parts, by way
 //! of files (`parts`). What changed between two steps is computed without the rest (`changed`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 
 use lockstep_shared::archive::{Archive, ArchiveError};
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::identity::DocumentId;
-use lockstep_shared::plan::{ColumnRef, Join, JoinKey, JoinKind, Pipeline, Query, Sink};
+use lockstep_shared::plan::{ColumnRef, Input, Join, JoinKey, JoinKind, Pipeline, Query, Sink};
+use lockstep_shared::types::DataType;
 use lockstep_shared::value::Value;
 use polars::prelude::{
     DataFrame, Engine, Expr, IntoLazy, JoinArgs, JoinBuildSide, JoinCoalesce, JoinType, LazyFrame, PlanCallback,
@@ -19,12 +20,14 @@ use polars::prelude::{
 use rustc_hash::FxBuildHasher;
 
 mod rows;
+mod lookup;
+mod few;
 mod changed;
 mod parts;
 
 use changed::Changed;
 pub use changed::{Side, each_changed};
-pub(crate) use parts::wanted as parts_wanted;
+use lookup::Lookup;
 pub use rows::Rows;
 use rows::rows;
 pub(crate) use rows::{last_of, standing};
@@ -135,12 +138,12 @@ pub fn each_batch<E: From<RecomputeError>>(
     if parts > 1 {
         return parts::each_batch(pipeline, sink, files, (cut, parts), take);
     }
-    let frame = joined(pipeline, sink, files, cut, Wanted::All).map_err(failed(sink))?;
+    let frame = joined(pipeline, sink, files, cut).map_err(failed(sink))?;
     in_batches(pipeline, sink, frame, take)
 }
 
-/// Gives the documents of some rows of the leftmost input, as [`each_batch`] does: others too where the joined tables are
-/// larger than memory.
+/// Gives the documents of some rows of the leftmost input, as [`each_batch`] does: others too where those rows are many, and
+/// the joined tables larger than memory.
 ///
 /// # Errors
 /// Where a file cannot be read, and those of `take`, after which it gives no more.
@@ -152,11 +155,10 @@ pub fn each_batch_of<E: From<RecomputeError>>(
     rows: &Rows,
     take: impl FnMut(&Batch<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    if parts::wanted(pipeline, sink, files)? > 1 {
-        return each_batch(pipeline, sink, files, cut, take);
+    match some_joined(pipeline, sink, files, cut, Wanted::Of(rows))? {
+        Some(frame) => in_batches(pipeline, sink, frame, take),
+        None => each_batch(pipeline, sink, files, cut, take),
     }
-    let frame = joined(pipeline, sink, files, cut, Wanted::Of(rows)).map_err(failed(sink))?;
-    in_batches(pipeline, sink, frame, take)
 }
 
 fn failed(sink: &Sink) -> impl Fn(PolarsError) -> RecomputeError + '_ {
@@ -210,14 +212,32 @@ fn named(c: ColumnRef) -> String {
     name(c.input, c.column)
 }
 
-/// Which documents are computed.
+/// Which documents are computed, where not all are.
 #[derive(Clone, Copy)]
 enum Wanted<'a> {
-    All,
     /// Those that what changed may have changed.
     Changed(&'a Changed),
     /// Those of some rows of the leftmost input.
     Of(&'a Rows),
+}
+
+impl Wanted<'_> {
+    /// The input with which all rows that are not wanted are gone.
+    fn narrowed_at(self, query: &Query) -> usize {
+        match self {
+            Self::Changed(changed) => changed.narrowed_at(query),
+            Self::Of(_) => 0,
+        }
+    }
+
+    /// The joined frame, of which input `number` is the last, without rows that are not wanted.
+    fn narrow(self, pipeline: &Pipeline, query: &Query, number: usize, frame: LazyFrame) -> LazyFrame {
+        match self {
+            Self::Changed(changed) => changed.narrow(pipeline, query, number, frame),
+            Self::Of(rows) if number == 0 => frame.filter(rows.among("i0_partition", "i0_offset")),
+            Self::Of(_) => frame,
+        }
+    }
 }
 
 /// Which rows of a join are in memory while the others flow by.
@@ -230,30 +250,101 @@ enum InMemory {
     Fewer,
 }
 
-/// The documents of a sink after step `cut` as a frame.
-fn joined(
+/// Some documents of a sink after step `cut` as a frame; `None` where joined tables would have to be in memory that are larger
+/// than it.
+fn some_joined(
     pipeline: &Pipeline,
     sink: &Sink,
     files: &[Vec<PathBuf>],
     cut: Step,
     wanted: Wanted<'_>,
-) -> Result<LazyFrame, PolarsError> {
-    let query = &sink.query;
-    let in_memory = if matches!(wanted, Wanted::All) { InMemory::Joined } else { InMemory::Fewer };
-    let mut frame: Option<LazyFrame> = None;
-    for (number, input) in query.inputs.iter().enumerate() {
-        let right = rows(pipeline, input, number, &files[input.table.0], cut)?;
-        let with = match (frame, &input.join) {
-            (Some(left), Some(join)) => join_input(pipeline, query, (number, join), (left, right), in_memory),
-            _ => right,
+) -> Result<Option<LazyFrame>, RecomputeError> {
+    let (query, failed) = (&sink.query, failed(sink));
+    let all_fit = parts::wanted(pipeline, sink, files)? == 1;
+    let narrowed_at = wanted.narrowed_at(query);
+    let (mut frame, mut few) = (DataFrame::empty().lazy(), None);
+    for ((number, input), columns) in query.inputs.iter().enumerate().zip(columns(pipeline, sink)) {
+        let of_input = ((number, columns.as_slice()), files[input.table.0].as_slice(), cut);
+        let partners = match (&input.join, &few) {
+            (Some(join), Some(left)) => few::partners(pipeline, query, join, of_input, left).map_err(&failed)?,
+            _ => None,
         };
-        frame = Some(match wanted {
-            Wanted::Changed(changed) => changed.narrow(pipeline, query, number, with),
-            Wanted::Of(rows) if number == 0 => with.filter(rows.among("i0_partition", "i0_offset")),
-            Wanted::All | Wanted::Of(_) => with,
-        });
+        let right = match partners {
+            Some(partners) => partners,
+            None if input.join.is_none() || all_fit => {
+                let ((number, columns), files, cut) = of_input;
+                rows(pipeline, input, (number, columns), files, cut).map_err(&failed)?
+            }
+            None => return Ok(None),
+        };
+        frame = match &input.join {
+            Some(join) => join_input(pipeline, query, (number, join), (frame, right), InMemory::Fewer),
+            None => right,
+        };
+        frame = wanted.narrow(pipeline, query, number, frame);
+        few = if number < narrowed_at { None } else { few::collect(&frame).map_err(&failed)? };
+        if let Some(few) = &few {
+            frame = few.clone().lazy();
+        }
     }
-    Ok(documents_of(pipeline, sink, frame.unwrap_or_else(|| DataFrame::empty().lazy())))
+    Ok(Some(documents_of(pipeline, sink, frame)))
+}
+
+/// All documents of a sink after step `cut` as a frame.
+fn joined(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>], cut: Step) -> Result<LazyFrame, PolarsError> {
+    let query = &sink.query;
+    let mut frame = DataFrame::empty().lazy();
+    let mut lookups = Vec::new();
+    for ((number, input), columns) in query.inputs.iter().enumerate().zip(columns(pipeline, sink)) {
+        let right = rows(pipeline, input, (number, &columns), &files[input.table.0], cut)?;
+        frame = match &input.join {
+            None => right,
+            Some(join) if lookup::is_possible(pipeline, query, number, join) => {
+                let lookup = Lookup::of(pipeline, query, (number, join), right)?;
+                let found = lookup.take(lookup.find(frame), |column| is_compared(query, column));
+                lookups.push(lookup);
+                found
+            }
+            Some(join) => join_input(pipeline, query, (number, join), (frame, right), InMemory::Joined),
+        };
+    }
+    for lookup in lookups {
+        frame = lookup.take(frame, |column| !is_compared(query, column));
+    }
+    Ok(documents_of(pipeline, sink, frame))
+}
+
+/// True of a column that a join compares with one of an input that comes later.
+fn is_compared(query: &Query, column: &str) -> bool {
+    query
+        .inputs
+        .iter()
+        .filter_map(|input| input.join.as_ref())
+        .flat_map(|join| &join.on)
+        .any(|key| named(key.left) == column)
+}
+
+/// The columns of each input that are needed: what the query reads, and what makes a row one.
+fn columns(pipeline: &Pipeline, sink: &Sink) -> Vec<Vec<usize>> {
+    let with_key = |(input, read): (&Input, Vec<usize>)| {
+        let key = &pipeline.tables[input.table.0].key;
+        read.into_iter().chain(key.iter().copied()).collect::<BTreeSet<_>>().into_iter().collect()
+    };
+    sink.query.inputs.iter().zip(sink.query.columns_read()).map(with_key).collect()
+}
+
+/// The frame of the inputs before, joined with the next one's rows, of which all columns are taken at once.
+fn join_at_once(
+    pipeline: &Pipeline,
+    query: &Query,
+    (number, join): (usize, &Join),
+    (left, right): (LazyFrame, LazyFrame),
+) -> Result<LazyFrame, PolarsError> {
+    if lookup::is_possible(pipeline, query, number, join) {
+        let lookup = Lookup::of(pipeline, query, (number, join), right)?;
+        return Ok(lookup.take(lookup.find(left), |_| true));
+    }
+    Ok(join_input(pipeline, query, (number, join), (left, right), InMemory::Joined))
 }
 
 /// The frame of the inputs before, joined with the next one's rows.
@@ -328,9 +419,18 @@ fn right_key(number: usize, n: usize) -> String {
     format!("right{number}_{n}")
 }
 
-/// A column as a join compares it: two integers of different widths as BIGINT.
+/// A column as a join compares it.
 fn join_key(pipeline: &Pipeline, query: &Query, input: usize, column: usize) -> Expr {
     let data_type = pipeline.tables[query.inputs[input].table.0].columns[column].data_type;
-    let key = col(name(input, column));
-    if data_type.is_integer() { key.cast(polars::prelude::DataType::Int64) } else { key }
+    as_compared(col(name(input, column)), data_type)
+}
+
+/// A value of a column as a join compares it: two integers of different widths as BIGINT.
+fn as_compared(value: Expr, data_type: DataType) -> Expr {
+    if data_type.is_integer() { value.cast(polars::prelude::DataType::Int64) } else { value }
+}
+
+/// The type of what [`as_compared`] gives.
+fn compared_type(data_type: DataType) -> DataType {
+    if data_type.is_integer() { DataType::BigInt } else { data_type }
 }

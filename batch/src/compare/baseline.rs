@@ -19,7 +19,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::pass::folder;
 use super::quick::Buckets;
 use super::record::{SHOULD_BYTES, Should, each_should, read_should};
-use crate::recompute::{RecomputeError, Side, each_changed, parts_wanted};
+use crate::recompute::{RecomputeError, Side, each_changed};
 
 /// The folder of all baselines, below the archive's.
 const FOLDER: &str = "baselines";
@@ -151,8 +151,8 @@ impl Baseline {
     }
 
     /// Brings it up to a later step; how many notes came and went. `None`, and nothing done, where it is of a later step
-    /// itself, or where to compute everything again is better: where more than `most` notes changed, or where the joined
-    /// tables, all of which a computation of changes has in memory, are larger than that.
+    /// itself, or where to compute everything again is better: where more than `most` notes changed, or where too much of the
+    /// joined tables would have to be in memory.
     ///
     /// # Errors
     /// Where the archive cannot be read, or the disk does not take it.
@@ -164,7 +164,7 @@ impl Baseline {
         to: Step,
         most: u64,
     ) -> Result<Option<u64>, RecomputeError> {
-        if to < self.step || (to > self.step && parts_wanted(pipeline, sink, files)? > 1) {
+        if to < self.step {
             return Ok(None);
         }
         let (mut changes, mut id) = (FxHashMap::<Should, i64>::default(), String::new());
@@ -175,8 +175,8 @@ impl Baseline {
             if changes.len() as u64 + self.changes > most { Err(Stopped::TooMany) } else { Ok(()) }
         });
         match each {
-            Ok(()) => {}
-            Err(Stopped::TooMany) => return Ok(None),
+            Ok(true) => {}
+            Ok(false) | Err(Stopped::TooMany) => return Ok(None),
             Err(Stopped::Failed(error)) => return Err(error),
         }
         changes.retain(|_, times| *times != 0);

@@ -14,7 +14,7 @@ use polars::prelude::{
 };
 
 use super::rows::{all_of, archived, standing_of, step_number, typed, typed_column};
-use super::{RecomputeError, Wanted, failed, in_batches, join_key, joined, right_key, right_keys};
+use super::{RecomputeError, Wanted, failed, in_batches, join_key, right_key, right_keys, some_joined};
 use crate::batch::Batch;
 
 /// The column that says of a row that its document may have changed.
@@ -30,7 +30,8 @@ pub enum Side {
 }
 
 /// Gives the documents of a sink that may have changed after step `from` and up to step `to` to `take`: first those of
-/// `from`, then those of `to`. A document that is the same at both is given for both, or for none.
+/// `from`, then those of `to`. A document that is the same at both is given for both, or for none. False, and not all are given,
+/// where joined tables would have to be in memory that are larger than it.
 ///
 /// # Errors
 /// Where a file cannot be read, and those of `take`, after which it gives no more.
@@ -40,17 +41,18 @@ pub fn each_changed<E: From<RecomputeError>>(
     files: &[Vec<PathBuf>],
     (from, to): (Step, Step),
     mut take: impl FnMut(Side, &Batch<'_>) -> Result<(), E>,
-) -> Result<(), E> {
-    let failed = failed(sink);
-    let changed = Changed::between(pipeline, &sink.query, files, (from, to)).map_err(&failed)?;
+) -> Result<bool, E> {
+    let changed = Changed::between(pipeline, &sink.query, files, (from, to)).map_err(failed(sink))?;
     for (side, step) in [(Side::Before, from), (Side::After, to)] {
         if changed.is_none(side) {
             continue;
         }
-        let frame = joined(pipeline, sink, files, step, Wanted::Changed(&changed)).map_err(&failed)?;
+        let Some(frame) = some_joined(pipeline, sink, files, step, Wanted::Changed(&changed))? else {
+            return Ok(false);
+        };
         in_batches(pipeline, sink, frame, |batch| take(side, batch))?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// What changed between two steps.
@@ -136,13 +138,21 @@ impl Changed {
         !leftmost && self.keys.iter().all(Option::is_none)
     }
 
+    /// The joins in which something changed.
+    fn joins<'a>(&'a self, query: &'a Query) -> impl Iterator<Item = (usize, &'a Join, &'a DataFrame)> {
+        let inputs = query.inputs.iter().zip(&self.keys).enumerate();
+        inputs.filter_map(|(number, (input, keys))| Some((number, input.join.as_ref()?, keys.as_ref()?)))
+    }
+
+    /// The input with which all rows are gone that did not change.
+    pub(super) fn narrowed_at(&self, query: &Query) -> usize {
+        self.joins(query).map(|(_, join, _)| known_at(join)).max().unwrap_or(0)
+    }
+
     /// Marks the rows of the joined frame once input `number` is part of it, and leaves only those that are marked as soon
     /// as nothing can be added to them.
     pub(super) fn narrow(&self, pipeline: &Pipeline, query: &Query, number: usize, mut frame: LazyFrame) -> LazyFrame {
-        let known_at = |join: &Join| join.on.iter().map(|key| key.left.input).max().unwrap_or(0);
-        let joins =
-            || query.inputs.iter().enumerate().filter_map(|(n, i)| Some((n, i.join.as_ref()?, self.keys[n].as_ref()?)));
-        let last = joins().map(|(_, join, _)| known_at(join)).max().unwrap_or(0);
+        let last = self.narrowed_at(query);
         if number > last {
             return frame;
         }
@@ -165,7 +175,7 @@ impl Changed {
         } else {
             marks.push(col(CHANGED));
         }
-        for (n, join, keys) in joins().filter(|(_, join, _)| known_at(join) == number) {
+        for (n, join, keys) in self.joins(query).filter(|(_, join, _)| known_at(join) == number) {
             let left = join.on.iter().map(|key| join_key(pipeline, query, key.left.input, key.left.column)).collect();
             let right = (0..join.on.len()).map(|m| col(right_key(n, m))).collect();
             let name = format!("mark{n}");
@@ -175,6 +185,11 @@ impl Changed {
         let marked = marks.into_iter().reduce(Expr::or).unwrap_or_else(|| lit(false));
         if number == last { frame.filter(marked) } else { frame.with_columns([marked.alias(CHANGED)]) }
     }
+}
+
+/// The input with which all is known that a join compares.
+fn known_at(join: &Join) -> usize {
+    join.on.iter().map(|key| key.left.input).max().unwrap_or(0)
 }
 
 /// The rows, each once, without those in which something is NULL; `None` where there are none.

@@ -5,7 +5,6 @@
 //! a folder of their own below the archive's, and go when the computation ends; those of one that was killed go with the
 //! next.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::num::NonZero;
@@ -16,7 +15,7 @@ use std::time::Duration;
 
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::digest::of_values;
-use lockstep_shared::plan::{Input, Join, Pipeline, Sink, Table};
+use lockstep_shared::plan::{Join, Pipeline, Sink, Table};
 use lockstep_shared::sql::settings::Settings;
 use lockstep_shared::types::DataType;
 use polars::io::parquet::write::BatchedWriter;
@@ -26,7 +25,9 @@ use polars::prelude::{
 };
 
 use super::rows::{archived, as_input, last_standing, of_rows, readable, typed_column};
-use super::{InMemory, RecomputeError, documents_of, failed, in_batches, in_frames, join_input, join_key};
+use super::{
+    RecomputeError, columns, compared_type, documents_of, failed, in_batches, in_frames, join_at_once, join_key,
+};
 use crate::batch::{Batch, Cells};
 
 /// The folder of all parted computations, below the archive's, or below that of temporary files.
@@ -41,7 +42,7 @@ const ROW_BYTES: u64 = 64;
 const CELL_BYTES: u64 = 16;
 
 /// How many parts the setting asks for; 1 where everything that has to be in memory at a time fits.
-pub(crate) fn wanted(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>]) -> Result<usize, RecomputeError> {
+pub(super) fn wanted(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>]) -> Result<usize, RecomputeError> {
     // A wrong setting was refused before.
     let Ok(settings) = Settings::of(pipeline) else { return Ok(1) };
     let mut bytes = 0;
@@ -57,16 +58,6 @@ pub(crate) fn wanted(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>]) -
     // Half is for what flows by, and for what the system keeps of memory that was given back.
     let parts = bytes.div_ceil((settings.reconcile_memory_bytes / 2).max(1)).clamp(1, MOST);
     Ok(usize::try_from(parts).unwrap_or(1))
-}
-
-/// The columns of each input that are needed, which are carried from file to file: what the query reads, and what makes a row
-/// one.
-fn columns(pipeline: &Pipeline, sink: &Sink) -> Vec<Vec<usize>> {
-    let with_key = |(input, read): (&Input, Vec<usize>)| {
-        let all: BTreeSet<usize> = read.into_iter().chain(pipeline.tables[input.table.0].key.iter().copied()).collect();
-        all.into_iter().collect()
-    };
-    sink.query.inputs.iter().zip(sink.query.columns_read()).map(with_key).collect()
 }
 
 /// Bytes that these columns of a file's records take in memory, about.
@@ -105,7 +96,8 @@ pub(super) fn each_batch<E: From<RecomputeError>>(
         let mut next = join_of(number + 1).map(scatter);
         for part in 0..count {
             let (of_left, of_right) = (parting.read(&left, part)?, parting.read(&right, part)?);
-            let frame = join_input(pipeline, &sink.query, (number, join), (of_left, of_right), InMemory::Joined);
+            let frame =
+                join_at_once(pipeline, &sink.query, (number, join), (of_left, of_right)).map_err(failed(sink))?;
             match &mut next {
                 Some(next) => next.add(frame)?,
                 None => in_batches(pipeline, sink, documents_of(pipeline, sink, frame), &mut take)?,
@@ -144,8 +136,7 @@ impl Parting<'_> {
 
     fn key(&self, input: usize, column: usize) -> (Expr, DataType) {
         let data_type = self.table(input).columns[column].data_type;
-        let compared = if data_type.is_integer() { DataType::BigInt } else { data_type };
-        (join_key(self.pipeline, &self.sink.query, input, column), compared)
+        (join_key(self.pipeline, &self.sink.query, input, column), compared_type(data_type))
     }
 
     /// What the rows before input `number` are joined to it by; the key of the leftmost table where nothing is joined.

@@ -17,16 +17,16 @@ use crate::frame::polars_type;
 /// Says of a keyed table's record that it is a row, and no delete.
 const STANDS: &str = "_stands";
 
-/// The rows of an input after the cut, its columns named for the join.
+/// The rows of an input after the cut, with these of its columns, named for the join.
 pub(super) fn rows(
     pipeline: &Pipeline,
     input: &Input,
-    number: usize,
+    (number, columns): (usize, &[usize]),
     files: &[PathBuf],
     cut: Step,
 ) -> Result<LazyFrame, PolarsError> {
     let table = &pipeline.tables[input.table.0];
-    Ok(as_input(table, input, number, (standing(table, files, cut)?, &all_of(table))))
+    Ok(as_input(table, input, number, (standing(table, files, cut)?, columns)))
 }
 
 /// The rows of a table, which have these of its columns, as those of an input: named for the join, and filtered.

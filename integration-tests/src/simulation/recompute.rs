@@ -1,11 +1,11 @@
 //! The third judge, for a sample of the runs: the archive is written as Delta tables, and Polars recomputes every sink.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use lockstep_batch::recompute::{self, RecomputeError, Side};
 use lockstep_shared::archive::{Archive, ArchiveError};
-use lockstep_shared::coordinates::Step;
+use lockstep_shared::coordinates::{Place, Step};
 use lockstep_shared::plan::{Pipeline, Sink};
 
 use super::Ended;
@@ -32,21 +32,31 @@ pub fn agrees(ended: &Ended) -> Result<(), Failure> {
         if found != *expected {
             return Err(broken(format!("{}: Polars gives {found:?}, the definition {expected:?}", sink.name)));
         }
-        changes_lead_there(ended, sink, &files, &found).map_err(broken)?;
-        parts_agree(ended, sink, &files, &found, folder.path()).map_err(broken)?;
+        let little = with_little_memory(&ended.pipeline, folder.path());
+        parts_agree(&little, sink, &files, &found).map_err(broken)?;
+        for pipeline in [&ended.pipeline, &little] {
+            changes_lead_there(ended, pipeline, sink, &files, &found).map_err(broken)?;
+            rows_agree(pipeline, sink, &files, &found).map_err(broken)?;
+        }
     }
     Ok(())
 }
 
 /// From the documents of any earlier step, those that changed lead to those at the end.
-fn changes_lead_there(ended: &Ended, sink: &Sink, files: &[Vec<PathBuf>], last: &Documents) -> Result<(), String> {
+fn changes_lead_there(
+    ended: &Ended,
+    pipeline: &Pipeline,
+    sink: &Sink,
+    files: &[Vec<PathBuf>],
+    last: &Documents,
+) -> Result<(), String> {
     let records = ended.world.archive.iter().flat_map(|stored| &stored.records);
     let steps: BTreeSet<Step> = records.map(|record| record.step).collect();
     let to = Step(i64::MAX.unsigned_abs());
     for from in steps {
         let before = recompute::documents(&ended.pipeline, sink, files, from).map_err(|e| e.to_string())?;
         let mut documents: Documents = before.clone().into_iter().collect();
-        let changed = recompute::each_changed(&ended.pipeline, sink, files, (from, to), |side, batch| {
+        let changed = recompute::each_changed(pipeline, sink, files, (from, to), |side, batch| {
             for row in 0..batch.rows() {
                 let (id, values) = (batch.id(row), batch.values(row));
                 let was = match side {
@@ -59,8 +69,8 @@ fn changes_lead_there(ended: &Ended, sink: &Sink, files: &[Vec<PathBuf>], last: 
             }
             Ok(())
         });
-        changed.map_err(|Wrong(error)| error)?;
-        if documents != *last {
+        let are_all_given = changed.map_err(|Wrong(error)| error)?;
+        if are_all_given && documents != *last {
             return Err(format!(
                 "{}: from {before:?} of step {} changes lead to {documents:?}, not {last:?}",
                 sink.name, from.0
@@ -70,21 +80,50 @@ fn changes_lead_there(ended: &Ended, sink: &Sink, files: &[Vec<PathBuf>], last: 
     Ok(())
 }
 
-/// With hardly any memory, and so in many parts, it gives the same.
-fn parts_agree(
-    ended: &Ended,
-    sink: &Sink,
-    files: &[Vec<PathBuf>],
-    whole: &Documents,
-    archive: &Path,
-) -> Result<(), String> {
-    let mut pipeline = Pipeline::clone(&ended.pipeline);
-    pipeline.settings.insert("lockstep.reconcile.memory".into(), LITTLE_MEMORY.into());
-    pipeline.settings.insert("lockstep.archive.path".into(), archive.display().to_string());
-    let parted = recompute::documents(&pipeline, sink, files, Step(i64::MAX.unsigned_abs()));
+/// With hardly any memory everything is computed in many parts.
+fn with_little_memory(pipeline: &Pipeline, archive: &Path) -> Pipeline {
+    let mut little = Pipeline::clone(pipeline);
+    little.settings.insert("lockstep.reconcile.memory".into(), LITTLE_MEMORY.into());
+    little.settings.insert("lockstep.archive.path".into(), archive.display().to_string());
+    little
+}
+
+/// With hardly any memory it gives the same.
+fn parts_agree(little: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>], whole: &Documents) -> Result<(), String> {
+    let parted = recompute::documents(little, sink, files, Step(i64::MAX.unsigned_abs()));
     let parted: Documents = parted.map_err(|e| e.to_string())?.into_iter().collect();
     if parted != *whole {
         return Err(format!("{}: in parts Polars gives {parted:?}, at once {whole:?}", sink.name));
+    }
+    Ok(())
+}
+
+/// Of each row of the leftmost table alone, and of every second one, it gives the documents that are among all.
+fn rows_agree(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>], whole: &Documents) -> Result<(), String> {
+    let to = Step(i64::MAX.unsigned_abs());
+    let mut of_row: BTreeMap<Place, Documents> = BTreeMap::new();
+    recompute::each_batch(pipeline, sink, files, to, |batch| {
+        for row in 0..batch.rows() {
+            of_row.entry(batch.leftmost(row)).or_default().insert(batch.id(row), batch.values(row));
+        }
+        Ok::<_, RecomputeError>(())
+    })
+    .map_err(|e| e.to_string())?;
+    let single = of_row.keys().map(|place| vec![*place]);
+    for places in single.chain([of_row.keys().step_by(2).copied().collect()]) {
+        let mut found = Documents::default();
+        let rows = places.iter().copied().collect();
+        recompute::each_batch_of(pipeline, sink, files, to, &rows, |batch| {
+            for row in (0..batch.rows()).filter(|row| places.contains(&batch.leftmost(*row))) {
+                found.insert(batch.id(row), batch.values(row));
+            }
+            Ok::<_, RecomputeError>(())
+        })
+        .map_err(|e| e.to_string())?;
+        let expected: Documents = places.iter().filter_map(|place| of_row.get(place)).cloned().flatten().collect();
+        if found != expected || expected.iter().any(|(id, values)| whole.get(id) != Some(values)) {
+            return Err(format!("{}: the rows {places:?} give {found:?}, among all {expected:?}", sink.name));
+        }
     }
     Ok(())
 }
