@@ -228,6 +228,16 @@ mod tests {
             WITH ('connector' = 'elasticsearch-7', 'hosts' = 'http://127.0.0.1:9', 'index' = 'd');
         INSERT INTO d SELECT v.k, r.id FROM v LEFT JOIN r ON v.k = r.k;";
 
+    const SNOWFLAKE: &str = "
+        CREATE TABLE v (k STRING) WITH ('connector' = 'filesystem', 'path' = 'v', 'format' = 'json');
+        CREATE TABLE r (id STRING, k STRING, PRIMARY KEY (id) NOT ENFORCED)
+            WITH ('connector' = 'filesystem', 'path' = 'r', 'format' = 'json', 'key.format' = 'raw');
+        CREATE TABLE s (id STRING, PRIMARY KEY (id) NOT ENFORCED)
+            WITH ('connector' = 'filesystem', 'path' = 's', 'format' = 'json', 'key.format' = 'raw');
+        CREATE TABLE d (k STRING, id STRING)
+            WITH ('connector' = 'elasticsearch-7', 'hosts' = 'http://127.0.0.1:9', 'index' = 'd');
+        INSERT INTO d SELECT v.k, s.id FROM v LEFT JOIN r ON v.k = r.id LEFT JOIN s ON r.k = s.id;";
+
     async fn archived(root: &std::path::Path, table: &Table, rows: &[(u64, &[&str])]) {
         let record = |(offset, (step, values)): (i64, &(u64, &[&str]))| ArchivedRecord {
             step: Step(*step),
@@ -242,6 +252,21 @@ mod tests {
         Archive::new(root).open(table).await.unwrap().append(&records, &note).await.unwrap();
     }
 
+    /// The documents that are given as changed between two steps.
+    async fn changed(pipeline: &Pipeline, root: &std::path::Path) -> impl Fn(u64, u64) -> Vec<String> {
+        let files = super::super::files(pipeline, root).await.unwrap();
+        move |from, to| {
+            let mut ids = Vec::new();
+            each_changed(pipeline, &pipeline.sinks[0], &files, (Step(from), Step(to)), |side, batch| {
+                ids.extend((0..batch.rows()).map(|row| format!("{side:?} {}", batch.id(row).0)));
+                Ok::<(), RecomputeError>(())
+            })
+            .unwrap();
+            ids.sort_unstable();
+            ids
+        }
+    }
+
     /// A row that is joined by what is not its key, and takes another value there, leaves one document and joins another:
     /// both may have changed, and what looks for neither value has not.
     #[tokio::test(flavor = "multi_thread")]
@@ -251,19 +276,23 @@ mod tests {
         let table = |name: &str| pipeline.tables.iter().find(|table| table.name == name).unwrap();
         archived(folder.path(), table("v"), &[(1, &["old"]), (1, &["new"]), (1, &["none"]), (3, &["late"])]).await;
         archived(folder.path(), table("r"), &[(1, &["a", "old"]), (2, &["a", "new"])]).await;
-        let files = super::super::files(&pipeline, folder.path()).await.unwrap();
-        let changed = |from: u64, to: u64| {
-            let mut ids = Vec::new();
-            each_changed(&pipeline, &pipeline.sinks[0], &files, (Step(from), Step(to)), |side, batch| {
-                ids.extend((0..batch.rows()).map(|row| format!("{side:?} {}", batch.id(row).0)));
-                Ok::<(), RecomputeError>(())
-            })
-            .unwrap();
-            ids.sort_unstable();
-            ids
-        };
+        let changed = changed(&pipeline, folder.path()).await;
         assert_eq!(changed(1, 2), ["After 0-0|~", "After 0-1|a", "Before 0-0|a", "Before 0-1|~"]);
         assert_eq!(changed(2, 3), ["After 0-3|~"]);
         assert_eq!(changed(3, 9), Vec::<String>::new());
+    }
+
+    /// What changed further along may have changed a document that nothing nearer did.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_row_is_left_out_only_where_no_join_can_have_changed_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipeline = compile(SNOWFLAKE, &Overrides::default(), &|_| None).unwrap();
+        let table = |name: &str| pipeline.tables.iter().find(|table| table.name == name).unwrap();
+        archived(folder.path(), table("v"), &[(1, &["a"]), (1, &["b"]), (1, &["c"])]).await;
+        archived(folder.path(), table("r"), &[(1, &["a", "x"]), (1, &["b", "y"]), (1, &["c", "z"]), (2, &["a", "w"])])
+            .await;
+        archived(folder.path(), table("s"), &[(2, &["y"])]).await;
+        let changed = changed(&pipeline, folder.path()).await;
+        assert_eq!(changed(1, 2), ["After 0-0", "After 0-1", "Before 0-0", "Before 0-1"]);
     }
 }

@@ -164,3 +164,31 @@ impl Keys {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many that keys which are not equal are held against each other somewhere.
+    const ROWS: usize = 2_000;
+
+    fn columns(texts: Vec<Option<String>>, number: Option<i64>) -> [Column; 2] {
+        let numbers = vec![number; texts.len()];
+        [Column::new("text".into(), texts), Column::new("number".into(), numbers)]
+    }
+
+    #[test]
+    fn a_row_is_found_by_all_of_its_key_and_by_no_part_of_it() {
+        let types = vec![DataType::String, DataType::BigInt];
+        let texts = |rows: usize| (0..rows).map(|n| (n != 7).then(|| format!("row {n}"))).collect::<Vec<_>>();
+        let rows = columns(texts(ROWS), Some(5));
+        let index = Index::of(Keys::new(&rows, &types).unwrap(), ROWS, types);
+        let found = |number| index.found(&columns(texts(2 * ROWS), number)).unwrap();
+        for (row, place) in found(Some(5)).iter().enumerate() {
+            assert_eq!(place, (row < ROWS && row != 7).then_some(row as IdxSize));
+        }
+        for number in [Some(6), None] {
+            assert_eq!(found(number).null_count(), 2 * ROWS);
+        }
+    }
+}

@@ -120,7 +120,12 @@ fn rows_agree(pipeline: &Pipeline, sink: &Sink, files: &[Vec<PathBuf>], whole: &
             Ok::<_, RecomputeError>(())
         })
         .map_err(|e| e.to_string())?;
-        let expected: Documents = places.iter().filter_map(|place| of_row.get(place)).cloned().flatten().collect();
+        let expected: Documents = places
+            .iter()
+            .filter_map(|place| of_row.get(place))
+            .flatten()
+            .map(|(id, values)| (id.clone(), values.clone()))
+            .collect();
         if found != expected || expected.iter().any(|(id, values)| whole.get(id) != Some(values)) {
             return Err(format!("{}: the rows {places:?} give {found:?}, among all {expected:?}", sink.name));
         }
