@@ -70,8 +70,26 @@ pub fn of_values<'a>(id: &str, values: impl Iterator<Item = Scalar<'a>>) -> Dige
 #[must_use]
 pub fn of_source(columns: &[Column], id: &str, source: &str) -> Digest {
     let mut text = serde_json::Deserializer::from_str(source);
-    let fields = text.deserialize_map(Fields { columns }).ok().filter(|_| text.end().is_ok());
-    Digest::new(id, fields.unwrap_or_else(|| xxh3_128_with_seed(b"", NO_OBJECT)))
+    let fields = ReadFields(columns).deserialize(&mut text).ok().filter(|_| text.end().is_ok());
+    fields.unwrap_or_else(Fields::of_no_object).with_id(id)
+}
+
+/// What a document's fields add to its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fields(u128);
+
+impl Fields {
+    /// The digest of the document that has them.
+    #[must_use]
+    pub fn with_id(self, id: &str) -> Digest {
+        Digest::new(id, self.0)
+    }
+
+    /// Those of what is no JSON object.
+    #[must_use]
+    pub fn of_no_object() -> Self {
+        Self(xxh3_128_with_seed(b"", NO_OBJECT))
+    }
 }
 
 /// What a value adds; NULL is absent.
@@ -90,25 +108,34 @@ fn hash(column: u64, value: Scalar<'_>) -> u128 {
     }
 }
 
-/// Reads a document's object.
-struct Fields<'a> {
-    columns: &'a [Column],
+/// Reads a document where it lies in a longer text, by these columns. It fails where serde_json reads no value, though other
+/// readers may: for a number beyond all doubles, or half of a character.
+#[derive(Clone, Copy)]
+pub struct ReadFields<'a>(pub &'a [Column]);
+
+impl<'de> DeserializeSeed<'de> for ReadFields<'_> {
+    type Value = Fields;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Fields, D::Error> {
+        deserializer.deserialize_any(self)
+    }
 }
 
-impl<'de> Visitor<'de> for Fields<'_> {
-    type Value = u128;
+impl<'de> Visitor<'de> for ReadFields<'_> {
+    type Value = Fields;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<u128, M::Error> {
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields, M::Error> {
+        let Self(columns) = self;
         let (mut sum, mut likely) = (0_u128, 0);
-        while let Some(name) = map.next_key_seed(Name { columns: self.columns, likely })? {
+        while let Some(name) = map.next_key_seed(Name { columns, likely })? {
             let added = match name {
                 Named::Column(column) => {
                     likely = column + 1;
-                    map.next_value_seed(Content { column: column as u64, data_type: self.columns[column].data_type })?
+                    map.next_value_seed(Content { column: column as u64, data_type: columns[column].data_type })?
                 }
                 Named::Unknown(hash) => {
                     map.next_value::<IgnoredAny>()?;
@@ -117,7 +144,36 @@ impl<'de> Visitor<'de> for Fields<'_> {
             };
             sum = sum.wrapping_add(added);
         }
-        Ok(sum)
+        Ok(Fields(sum))
+    }
+
+    fn visit_unit<E>(self) -> Result<Fields, E> {
+        Ok(Fields::of_no_object())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Fields, E> {
+        Ok(Fields::of_no_object())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Fields, E> {
+        Ok(Fields::of_no_object())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Fields, E> {
+        Ok(Fields::of_no_object())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Fields, E> {
+        Ok(Fields::of_no_object())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Fields, E> {
+        Ok(Fields::of_no_object())
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Fields, S::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Fields::of_no_object())
     }
 }
 

@@ -113,7 +113,7 @@ pub(crate) fn standing(value: Scalar<'_>) -> Scalar<'_> {
     match value {
         Scalar::Float(v) if !v.is_finite() => Scalar::Null,
         Scalar::Double(v) if !v.is_finite() => Scalar::Null,
-        Scalar::Timestamp(v) if text::date_time(v).is_none() => Scalar::Null,
+        Scalar::Timestamp(v) if !text::is_timestamp(v) => Scalar::Null,
         other => other,
     }
 }

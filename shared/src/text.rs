@@ -2,6 +2,8 @@
 //!
 //! Years outside 1 to 9999 are not read: no index and no Parquet reader agrees on them.
 
+use std::ops::Range;
+
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 
 use crate::types::DataType;
@@ -20,10 +22,19 @@ pub enum TimestampStyle {
     Sql,
 }
 
+/// The years 1 to 9999 in microseconds since 1970.
+const TIMESTAMPS: Range<i64> = -62_135_596_800 * MICROS_PER_SECOND..253_402_300_800 * MICROS_PER_SECOND;
+
+/// True within the years 1 to 9999.
+#[must_use]
+pub fn is_timestamp(micros: i64) -> bool {
+    TIMESTAMPS.contains(&micros)
+}
+
 /// Microseconds since 1970 as UTC date and time; `None` outside the years 1 to 9999.
 #[must_use]
 pub fn date_time(micros: i64) -> Option<NaiveDateTime> {
-    DateTime::from_timestamp_micros(micros).map(|t| t.naive_utc()).filter(|t| (1..=9999).contains(&t.year()))
+    DateTime::from_timestamp_micros(micros).map(|t| t.naive_utc()).filter(|_| is_timestamp(micros))
 }
 
 /// Days since 1970 as a date; `None` outside the years 1 to 9999.
@@ -59,7 +70,7 @@ pub fn parse_timestamp(text: &str) -> Option<i64> {
     let zone_at = time.find(['Z', '+', '-']).unwrap_or(time.len());
     let micros = parse_time(&time[..zone_at])?;
     let utc = i64::from(days) * MICROS_PER_DAY + micros - parse_zone(&time[zone_at..])? * MICROS_PER_SECOND;
-    date_time(utc).map(|_| utc)
+    is_timestamp(utc).then_some(utc)
 }
 
 fn parse_time(text: &str) -> Option<i64> {
@@ -210,6 +221,15 @@ mod tests {
         assert_eq!(format_timestamp(micros, 3, TimestampStyle::Iso8601).as_deref(), Some("2021-01-01T00:00:00.123Z"));
         assert_eq!(format_timestamp(-1, 6, TimestampStyle::Sql).as_deref(), Some("1969-12-31 23:59:59.999999"));
         assert_eq!(truncate_timestamp(-1, 3), -1000);
+    }
+
+    #[test]
+    fn timestamps_are_those_of_the_years_1_to_9999() {
+        let micros = |year: i32| {
+            let first = NaiveDate::from_ymd_opt(year, 1, 1).unwrap().and_time(NaiveTime::MIN);
+            first.and_utc().timestamp_micros()
+        };
+        assert_eq!(TIMESTAMPS, micros(1)..micros(10_000));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use lockstep_shared::disk;
 use lockstep_shared::document::write_json;
 use lockstep_shared::identity::DocumentId;
 use lockstep_shared::index::carried::Carried;
-use lockstep_shared::index::moment::Hit;
+use lockstep_shared::index::page::Hit;
 use lockstep_shared::index::scan::scan;
 use lockstep_shared::index::{Client, ClientConfig, IndexError, index_name, writer::Writer};
 use lockstep_shared::plan::{Pipeline, Sink};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::digest::hash_of_id;
-use lockstep_shared::index::moment::{Moment, Page, Reading};
+use lockstep_shared::index::moment::{Moment, Reading};
+use lockstep_shared::index::page::Page;
 use lockstep_shared::index::scan::Found;
 use lockstep_shared::plan::{Pipeline, Sink};
 use rustc_hash::FxHashSet;

@@ -336,7 +336,12 @@ impl Subject<'_> {
             let mut paired = Paired::default();
             for part in 0..parts {
                 let is_mine = |place: u64| place % parts == part;
-                paired.add(read_should(&should, |s| is_mine(s.place))?, is.read(is_mine)?, cut, younger);
+                let (expected, found) = std::thread::scope(|scope| {
+                    let expected = scope.spawn(|| read_should(&should, |s| is_mine(s.place)));
+                    let found = is.read(is_mine);
+                    (expected.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), found)
+                });
+                paired.add(expected?, found?, cut, younger);
             }
             Ok::<Paired, RecomputeError>(paired)
         };

@@ -35,8 +35,9 @@ impl Paired {
         is.dedup();
         let (mut should, mut is) = (should.as_slice(), is.as_slice());
         while let Some(place) = least(should.first().map(|s| s.place), is.first().map(|i| i.place)) {
-            let (expected, later_should) = should.split_at(should.partition_point(|s| s.place <= place));
-            let (found, later_is) = is.split_at(is.partition_point(|i| i.place <= place));
+            // Hardly ever more than one: to halve what is left would take longer than to look at the next.
+            let (expected, later_should) = should.split_at(should.iter().take_while(|s| s.place == place).count());
+            let (found, later_is) = is.split_at(is.iter().take_while(|i| i.place == place).count());
             (should, is) = (later_should, later_is);
             self.place(place, expected, found, (cut, younger));
         }

@@ -1,7 +1,7 @@
 //! The index: what is said to Elasticsearch (7, 8, 9) and OpenSearch, and what their answers mean.
 //!
 //! One request builder ([`bulk`]) and one verdict table ([`verdict`]) serve every server; both are pure, and so are
-//! [`delivery`], [`mapping`] and [`carried`]. [`client`], [`writer`], [`moment`] and [`scan`] speak to the server.
+//! [`delivery`], [`mapping`], [`page`] and [`carried`]. [`client`], [`writer`], [`moment`] and [`scan`] speak to the server.
 
 pub mod bulk;
 pub mod carried;
@@ -11,6 +11,7 @@ pub mod names;
 pub mod delivery;
 pub mod mapping;
 pub mod moment;
+pub mod page;
 pub mod scan;
 pub mod verdict;
 pub mod writer;

@@ -1,22 +1,16 @@
 //! An index as it stood at one moment (a point in time): what a query finds in it, page by page, and how much.
 //!
-//! Answers are given as text and read where they lie ([`Page`]): a scan copies no document that it does not keep.
+//! Pages are given as text, and read by [`super::page`].
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use elasticsearch::http::Method;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 use tokio::task::JoinHandle;
 
 use super::carried::FIELD;
 use super::client::{Client, IndexError};
-use super::scan::Found;
-use crate::coordinates::Version;
-use crate::digest::CARRIED_BITS;
 
 /// How long the server keeps the moment between two questions: longer than it takes to start a pass again that was killed.
 const KEEP_ALIVE: Duration = Duration::from_secs(30 * 60);
@@ -37,106 +31,10 @@ pub struct Moment {
 pub enum Reading {
     /// All of it.
     Whole,
-    /// All of it, and the digest that it carries: see [`Hit::carried`].
+    /// All of it, and the digest that it carries: see [`super::page::Hit::carried`].
     WithDigest,
     /// Everything but the document itself.
     WithoutSource,
-}
-
-/// One page of a scan.
-#[derive(Deserialize)]
-pub struct Page<'a> {
-    #[serde(default)]
-    timed_out: bool,
-    #[serde(rename = "_shards", default)]
-    shards: Shards,
-    #[serde(borrow)]
-    hits: Hits<'a>,
-}
-
-#[derive(Default, Deserialize)]
-struct Shards {
-    failed: u64,
-}
-
-#[derive(Deserialize)]
-struct Hits<'a> {
-    #[serde(borrow)]
-    hits: Vec<Hit<'a>>,
-}
-
-/// A document as a page holds it.
-#[derive(Deserialize)]
-pub struct Hit<'a> {
-    /// Its `_id`.
-    #[serde(rename = "_id", borrow)]
-    pub id: Cow<'a, str>,
-    /// Its version.
-    #[serde(rename = "_version")]
-    pub version: Version,
-    /// Its sequence number.
-    #[serde(rename = "_seq_no")]
-    pub seq_no: u64,
-    /// The primary term of that number.
-    #[serde(rename = "_primary_term")]
-    pub primary_term: u64,
-    /// The document as text.
-    #[serde(rename = "_source", borrow, default)]
-    pub source: Option<&'a RawValue>,
-    /// Where it stands in the scan.
-    #[serde(borrow, default)]
-    sort: Option<&'a RawValue>,
-}
-
-impl Hit<'_> {
-    /// The digest that the document carries, in a page that was read with it; `None` where it carries none.
-    #[must_use]
-    pub fn carried(&self) -> Option<u64> {
-        let (_, digest) = serde_json::from_str::<(Json, Json)>(self.sort?.get()).ok()?;
-        digest.as_u64().filter(|digest| *digest < 1 << CARRIED_BITS)
-    }
-
-    /// The document, read.
-    #[must_use]
-    pub fn found(&self) -> Found {
-        Found {
-            id: self.id.clone().into_owned(),
-            version: self.version,
-            seq_no: self.seq_no,
-            primary_term: self.primary_term,
-            source: self.source.and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or(Json::Null),
-        }
-    }
-}
-
-impl<'a> Page<'a> {
-    /// Reads an answer.
-    ///
-    /// # Errors
-    /// A sentence, where it is not complete or no page.
-    pub fn read(text: &'a [u8]) -> Result<Self, String> {
-        let unreadable = |error: &dyn std::fmt::Display| format!("a page of the scan cannot be read: {error}");
-        // Once for all of it: each of its texts would be looked at alone otherwise.
-        let text = std::str::from_utf8(text).map_err(|error| unreadable(&error))?;
-        let page: Self = serde_json::from_str(text).map_err(|error| unreadable(&error))?;
-        if page.timed_out || page.shards.failed > 0 {
-            return Err("a page of the scan is not complete: a shard failed or took too long".into());
-        }
-        Ok(page)
-    }
-
-    /// Its documents.
-    #[must_use]
-    pub fn hits(&self) -> &[Hit<'a>] {
-        &self.hits.hits
-    }
-
-    /// Where the next page begins.
-    #[must_use]
-    pub fn after(&self) -> Option<Json> {
-        let sort = self.hits.hits.last()?.sort?;
-        serde_json::from_str(sort.get()).ok()
-    }
 }
 
 /// Documents whose sequence numbers are in [from, to).
@@ -223,7 +121,7 @@ impl Moment {
         Ok(answer)
     }
 
-    /// The next page of what a query finds, to be read as [`Page`].
+    /// The next page of what a query finds, to be read as [`super::page::Page`].
     ///
     /// # Errors
     /// Where the server does not give it.
@@ -300,27 +198,5 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_is_read_where_it_lies_and_an_incomplete_one_is_refused() {
-        let text = br#"{"_shards":{"failed":0},"hits":{"hits":[{"_index":"i","_id":"a\"b","_version":7,"_seq_no":3,
-            "_primary_term":1,"_score":null,"_source":{"x": 1.0},"sort":[12]}]}}"#;
-        let page = Page::read(text).unwrap();
-        assert_eq!(page.after(), Some(json!([12])));
-        let hit = &page.hits()[0];
-        assert_eq!((hit.id.as_ref(), hit.version, hit.seq_no), ("a\"b", Version(7), 3));
-        assert_eq!(hit.source.map(RawValue::get), Some(r#"{"x": 1.0}"#));
-        assert_eq!(hit.found().source, json!({"x": 1.0}));
-        for text in
-            [&br#"{"timed_out":true,"hits":{"hits":[]}}"#[..], br#"{"_shards":{"failed":1},"hits":{"hits":[]}}"#]
-        {
-            assert!(Page::read(text).err().unwrap().contains("not complete"));
-        }
     }
 }

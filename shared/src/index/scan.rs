@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::client::{Client, IndexError};
-use super::moment::{Hit, Moment, Page, Reading};
+use super::moment::{Moment, Reading};
+use super::page::{Hit, Page};
 use crate::coordinates::Version;
 
 /// Documents of one answer.
