@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_shared::archive::{Archive, Note};
+use lockstep_shared::archive::{Note, TableArchive};
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::index::moment::{Keeper, Moment};
 use lockstep_shared::index::{Client, index_name};
-use lockstep_shared::plan::{Pipeline, Sink};
+use lockstep_shared::plan::{Pipeline, Sink, Table};
 use lockstep_shared::sql::settings::Settings;
 use serde::Deserialize;
 
-use crate::recompute::RecomputeError;
+use crate::recompute::{self, RecomputeError};
 use crate::running::running;
 
 /// How long it may take to make a cut: a little longer than it tries itself.
@@ -125,14 +125,10 @@ pub(crate) async fn archived(
     pipeline: &Pipeline,
     settings: &Settings,
 ) -> Result<(Step, BTreeMap<String, Note>), RecomputeError> {
-    let archive = Archive::new(&settings.archive_path);
-    let mut notes = BTreeMap::new();
-    for table in &pipeline.tables {
-        let path = settings.archive_path.join(&table.name);
-        let missing = || RecomputeError::NoArchive { table: table.name.clone(), path };
-        let note = archive.open_existing(table).await?.ok_or_else(missing)?.last().cloned().unwrap_or_default();
-        notes.insert(table.name.clone(), note);
-    }
+    let opened = recompute::opened(pipeline, &settings.archive_path).await?;
+    let note =
+        |(archive, table): (TableArchive, &Table)| (table.name.clone(), archive.last().cloned().unwrap_or_default());
+    let notes: BTreeMap<String, Note> = opened.into_iter().zip(&pipeline.tables).map(note).collect();
     Ok((notes.values().map(|note| note.step).min().unwrap_or_default(), notes))
 }
 

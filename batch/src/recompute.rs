@@ -4,13 +4,13 @@
 //! of files (`parts`). What changed between two steps is computed without the rest (`changed`).
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
-use lockstep_shared::archive::{Archive, ArchiveError};
+use lockstep_shared::archive::{Archive, ArchiveError, TableArchive};
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::identity::DocumentId;
-use lockstep_shared::plan::{ColumnRef, Input, Join, JoinKey, JoinKind, Pipeline, Query, Sink};
+use lockstep_shared::plan::{ColumnRef, Input, Join, JoinKey, JoinKind, Pipeline, Query, Sink, Table};
 use lockstep_shared::types::DataType;
 use lockstep_shared::value::Value;
 use polars::prelude::{
@@ -87,16 +87,21 @@ pub enum RecomputeError {
 ///
 /// # Errors
 /// Where one has no archive, or it cannot be read.
-pub async fn files(pipeline: &Pipeline, root: &std::path::Path) -> Result<Vec<Vec<PathBuf>>, RecomputeError> {
-    let mut files = Vec::with_capacity(pipeline.tables.len());
-    for table in &pipeline.tables {
-        let archive = Archive::new(root).open_existing(table).await?;
-        let path = || root.join(&table.name);
-        files.push(
-            archive.ok_or_else(|| RecomputeError::NoArchive { table: table.name.clone(), path: path() })?.files()?,
-        );
-    }
-    Ok(files)
+pub async fn files(pipeline: &Pipeline, root: &Path) -> Result<Vec<Vec<PathBuf>>, RecomputeError> {
+    opened(pipeline, root).await?.iter().map(|archive| Ok(archive.files()?)).collect()
+}
+
+/// The archive of each table of the pipeline.
+///
+/// # Errors
+/// Where one has no archive, or it cannot be read.
+pub(crate) async fn opened(pipeline: &Pipeline, root: &Path) -> Result<Vec<TableArchive>, RecomputeError> {
+    let opened = Archive::new(root).open_all_existing(&pipeline.tables).await?;
+    let or_missing = |(archive, table): (Option<TableArchive>, &Table)| {
+        let missing = || RecomputeError::NoArchive { table: table.name.clone(), path: root.join(&table.name) };
+        archive.ok_or_else(missing)
+    };
+    opened.into_iter().zip(&pipeline.tables).map(or_missing).collect()
 }
 
 /// The documents of a sink after step `cut`. It takes processor time and must not run on a thread that others wait for.

@@ -38,6 +38,7 @@ impl Digest {
         (self.0 >> (128 - CARRIED_BITS)) as u64
     }
 
+    #[inline]
     fn new(id: &str, fields: u128) -> Self {
         let id = xxh3_128_with_seed(id.as_bytes(), WITH_ID);
         let mut both = [0; 32];
@@ -61,6 +62,7 @@ pub fn hash_of_bytes(bytes: &[u8]) -> u64 {
 
 /// The digest of what should be: a value a column, in order.
 #[must_use]
+#[inline]
 pub fn of_values<'a>(id: &str, values: impl Iterator<Item = Scalar<'a>>) -> Digest {
     let add = |sum: u128, (column, value): (u64, Scalar<'a>)| sum.wrapping_add(hash(column, standing(value)));
     Digest::new(id, (0..).zip(values).fold(0, add))
@@ -93,6 +95,7 @@ impl Fields {
 }
 
 /// What a value adds; NULL is absent.
+#[inline]
 fn hash(column: u64, value: Scalar<'_>) -> u128 {
     let of = |bytes: &[u8]| xxh3_128_with_seed(bytes, column);
     match value {

@@ -109,6 +109,7 @@ fn readable(value: &Value) -> Value {
 }
 
 /// See [`readable`].
+#[inline]
 pub(crate) fn standing(value: Scalar<'_>) -> Scalar<'_> {
     match value {
         Scalar::Float(v) if !v.is_finite() => Scalar::Null,

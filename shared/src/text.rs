@@ -27,6 +27,7 @@ const TIMESTAMPS: Range<i64> = -62_135_596_800 * MICROS_PER_SECOND..253_402_300_
 
 /// True within the years 1 to 9999.
 #[must_use]
+#[inline]
 pub fn is_timestamp(micros: i64) -> bool {
     TIMESTAMPS.contains(&micros)
 }

@@ -164,8 +164,8 @@ impl Baseline {
         to: Step,
         most: u64,
     ) -> Result<Option<u64>, RecomputeError> {
-        if to < self.step {
-            return Ok(None);
+        if to <= self.step {
+            return Ok((to == self.step).then_some(0));
         }
         let (mut changes, mut id) = (FxHashMap::<Should, i64>::default(), String::new());
         let each = each_changed(pipeline, sink, files, (self.step, to), |side, batch| {

@@ -19,6 +19,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use crate::coordinates::{Offset, Partition, Place, Step};
@@ -175,6 +176,19 @@ impl Archive {
     /// Where it cannot be opened, or has other columns.
     pub async fn open_existing(&self, table: &Table) -> Result<Option<TableArchive>, ArchiveError> {
         TableArchive::open_existing(&self.root.join(&table.name), table).await
+    }
+
+    /// The same of several tables, in their order, opened side by side.
+    ///
+    /// # Errors
+    /// Where one cannot be opened, or has other columns.
+    pub async fn open_all_existing(&self, tables: &[Table]) -> Result<Vec<Option<TableArchive>>, ArchiveError> {
+        let opening = tables.iter().map(|table| {
+            let (archive, table) = (self.clone(), table.clone());
+            tokio::spawn(async move { archive.open_existing(&table).await })
+        });
+        let opened = join_all(opening.collect::<Vec<_>>()).await.into_iter();
+        opened.map(|one| one.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))).collect()
     }
 }
 

@@ -1,6 +1,10 @@
 //! Goes through the documents of a segment: documents into buckets, values into numbers.
 
+use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::thread::available_parallelism;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tantivy::{BitSet, DocId, DocSet, TERMINATED};
@@ -15,6 +19,8 @@ use super::request::{Aggregation, Kind, Piece, Shared};
 
 /// Most buckets that may be made for one answer.
 const MOST_BUCKETS: usize = 1_000_000;
+/// Least documents that have a thread of their own; in tests few have.
+const LEAST_OF_THREAD: usize = if cfg!(test) { 16 } else { 32 * 1024 };
 /// Most distinct values that are remembered for one answer: half a gigabyte of hashes.
 const MOST_DISTINCT: usize = 16_000_000;
 
@@ -240,13 +246,36 @@ fn by_key(
     docs: &[DocId],
     budget: &mut Budget,
 ) -> Result<(), Refusal> {
+    for (found, inner) in all_grouped(aggregation, view, docs) {
+        put(aggregation, buckets, view, found, &inner, budget)?;
+    }
+    Ok(())
+}
+
+/// Puts documents into groups by their values: some after the others, where they are many, since that is most of the work
+/// and has all processors.
+fn all_grouped(aggregation: &Aggregation, view: &View, docs: &[DocId]) -> Vec<(Grouped, Inner)> {
+    let threads = (docs.len() / LEAST_OF_THREAD).min(available_parallelism().map_or(1, NonZero::get));
+    if threads < 2 {
+        return vec![grouped(aggregation, view, docs)];
+    }
+    std::thread::scope(|scope| {
+        let some = docs.chunks(docs.len().div_ceil(threads));
+        let running: Vec<_> = some.map(|docs| scope.spawn(|| grouped(aggregation, view, docs))).collect();
+        running.into_iter().map(|one| one.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
+}
+
+/// Puts documents into groups by their values.
+fn grouped(aggregation: &Aggregation, view: &View, docs: &[DocId]) -> (Grouped, Inner) {
     let mut found = match &aggregation.kind {
         Kind::Terms { field, .. } => view.column(*field).by_value(docs),
         Kind::DateHistogram { field, interval, .. } => {
             view.column(*field).by_whole(docs, |value| interval.floor(value))
         }
         Kind::Histogram { field, interval, offset, .. } => {
-            view.column(*field).by_number(docs, |value| ((value - offset) / interval).floor() * interval + offset)
+            let piece = |value: f64| ((value - offset) / interval).floor();
+            view.column(*field).by_piece(docs, piece, |piece| piece * interval + offset)
         }
         _ => Grouped::default(),
     };
@@ -262,17 +291,32 @@ fn by_key(
         Some(numbers) => Inner::Numbers(numbers),
         None => Inner::Documents(found.side_by_side()),
     };
+    (found, inner)
+}
+
+/// Puts groups into buckets.
+fn put(
+    aggregation: &Aggregation,
+    buckets: &mut FxHashMap<Key, Bucket>,
+    view: &View,
+    found: Grouped,
+    inner: &Inner,
+    budget: &mut Budget,
+) -> Result<(), Refusal> {
     let mut end = 0;
     for (number, (key, count)) in found.groups.into_iter().enumerate() {
         let begin = end;
         end += count;
         let Some(key) = key else { continue };
-        if !buckets.contains_key(&key) {
-            budget.spend(1, 0)?;
-        }
-        let bucket = buckets.entry(key).or_insert_with(|| Bucket::new(&aggregation.inner));
+        let bucket = match buckets.entry(key) {
+            Entry::Occupied(bucket) => bucket.into_mut(),
+            Entry::Vacant(place) => {
+                budget.spend(1, 0)?;
+                place.insert(Bucket::new(&aggregation.inner))
+            }
+        };
         bucket.doc_count += count as u64;
-        match &inner {
+        match inner {
             Inner::Documents(docs) => {
                 collect(&aggregation.inner, &mut bucket.inner, view, &docs[begin..end], budget)?;
             }

@@ -136,23 +136,28 @@ impl Column {
     /// Documents by what a function makes of their whole numbers.
     pub(super) fn by_whole(&self, docs: &[DocId], piece: impl Fn(i64) -> Option<i64>) -> Grouped {
         let Self::Whole(column) = self else { return Grouped::default() };
-        groups(docs, |doc, push| column.values_for_doc(doc).filter_map(&piece).for_each(push), |v| Some(Key::Whole(v)))
+        let pieces = |doc, push: &mut dyn FnMut(i64)| column.values_for_doc(doc).filter_map(&piece).for_each(push);
+        groups(docs, pieces, |v| Some(Key::Whole(v)))
     }
 
-    /// Documents by what a function makes of their numbers.
-    pub(super) fn by_number(&self, docs: &[DocId], piece: impl Fn(f64) -> f64) -> Grouped {
-        let key = |number: f64| tantivy::f64_to_u64(piece(number) + 0.0);
+    /// Documents by the piece of the number line that a number of theirs is in: `piece` counts pieces, which are whole numbers
+    /// and grow with the number, and `key` says where one begins.
+    pub(super) fn by_piece(&self, docs: &[DocId], piece: impl Fn(f64) -> f64, key: impl Fn(f64) -> f64) -> Grouped {
         match self {
-            Self::Whole(column) => groups(
-                docs,
-                |doc, push| column.values_for_doc(doc).map(|value| key(value as f64)).for_each(push),
-                |value| Some(Key::Float(value)),
-            ),
-            Self::Float(column) => groups(
-                docs,
-                |doc, push| column.values_for_doc(doc).map(key).for_each(push),
-                |value| Some(Key::Float(value)),
-            ),
+            Self::Whole(column) => {
+                let bounds = (column.min_value() as f64, column.max_value() as f64);
+                let values = |doc, push: &mut dyn FnMut(f64)| {
+                    column.values_for_doc(doc).for_each(|value| push(piece(value as f64)));
+                };
+                pieces(docs, (piece(bounds.0), piece(bounds.1)), values, key)
+            }
+            Self::Float(column) => {
+                let bounds = (piece(column.min_value()), piece(column.max_value()));
+                let values = |doc, push: &mut dyn FnMut(f64)| {
+                    column.values_for_doc(doc).for_each(|value| push(piece(value)));
+                };
+                pieces(docs, bounds, values, key)
+            }
             Self::Nowhere | Self::Text { .. } => Grouped::default(),
         }
     }
@@ -226,6 +231,38 @@ struct Counted<T> {
     value: T,
     count: usize,
     last: DocId,
+}
+
+/// Documents by pieces of the number line, of which these are the first and the last.
+fn pieces(
+    docs: &[DocId],
+    (first, last): (f64, f64),
+    values: impl Fn(DocId, &mut dyn FnMut(f64)),
+    key: impl Fn(f64) -> f64,
+) -> Grouped {
+    let key = |piece: f64| Some(Key::Float(tantivy::f64_to_u64(key(piece) + 0.0)));
+    if last - first >= docs.len() as f64 {
+        let bits = |doc, push: &mut dyn FnMut(u64)| values(doc, &mut |piece| push(tantivy::f64_to_u64(piece)));
+        return groups(docs, bits, |bits| key(tantivy::u64_to_f64(bits)));
+    }
+    // Fewer than documents: each has a group, and most have documents.
+    let mut counted: Vec<(u32, DocId)> = vec![(0, TERMINATED); (last - first) as usize + 1];
+    let mut members = Vec::with_capacity(docs.len());
+    for doc in docs.iter().copied() {
+        values(doc, &mut |piece| {
+            let number = (piece - first) as usize;
+            let (count, last) = &mut counted[number];
+            if *last != doc {
+                (*count, *last) = (*count + 1, doc);
+                members.push((group_number(number), doc));
+            }
+        });
+    }
+    let groups = counted.iter().enumerate().map(|(number, (count, _))| match count {
+        0 => (None, 0),
+        count => (key(first + number as f64), *count as usize),
+    });
+    Grouped { groups: groups.collect(), members }
 }
 
 /// Documents by a number; a document with the same number twice is there once.

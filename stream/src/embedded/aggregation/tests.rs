@@ -222,6 +222,8 @@ proptest! {
         rows in prop::collection::vec((prop::option::of(0..5_u8), prop::option::of(-100..10_000_i32), 0..9_u8, 0..56_u8), 1..80),
         cuts in prop::collection::vec(0..80_usize, 0..3),
         deleted in prop::collection::btree_set(0..80_usize, 0..20),
+        // Of the first, more than have a place each.
+        interval in prop::sample::select(vec![0.000_016, 0.5, 7.0, 30.0]),
     ) {
         let server = server();
         for (n, row) in rows.iter().enumerate() {
@@ -246,6 +248,22 @@ proptest! {
                 found.insert(key, (month["doc_count"].clone(), cents, month["buyers"]["value"].clone(), month["prices"]["value"].clone()));
             }
         }
+        let histogram = json!({"field": "price", "interval": interval, "offset": interval / 4.0, "min_doc_count": 1});
+        let answer = aggregate(&server, json!({"histogram": histogram, "aggs": {"s": {"sum": {"field": "price"}}}}));
+        let pieces = answer["buckets"].as_array().unwrap().iter();
+        let pieces: Vec<(String, u64, i64)> = pieces.map(|piece| {
+            let cents = (piece["s"]["value"].as_f64().unwrap() * 100.0).round() as i64;
+            (format!("{:.6}", piece["key"].as_f64().unwrap()), piece["doc_count"].as_u64().unwrap(), cents)
+        }).collect();
+        let mut by_hand: BTreeMap<i64, (u64, i64)> = BTreeMap::new();
+        for cents in live.iter().filter_map(|row| row.1) {
+            let piece = ((f64::from(cents) / 100.0 - interval / 4.0) / interval).floor() as i64;
+            let (count, sum) = by_hand.entry(piece).or_default();
+            (*count, *sum) = (*count + 1, *sum + i64::from(cents));
+        }
+        let begin = |piece: i64| format!("{:.6}", piece as f64 * interval + interval / 4.0);
+        let by_hand: Vec<_> = by_hand.into_iter().map(|(piece, (count, cents))| (begin(piece), count, cents)).collect();
+        prop_assert_eq!(pieces, by_hand);
         let mut groups: BTreeMap<(String, String), Vec<&Row>> = BTreeMap::new();
         for row in live {
             let state = row.0.map_or_else(|| "none".to_owned(), |state| format!("s{state}"));
