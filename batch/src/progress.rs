@@ -1,6 +1,8 @@
 //! How far a pass is, for whoever looks at a terminal: on stderr, and nowhere else.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use std::fmt::Write;
+
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 /// A bar with rate and time left; nothing where stderr is no terminal.
 pub struct Progress(ProgressBar);
@@ -10,12 +12,17 @@ impl Progress {
     #[must_use]
     pub fn begin(what: &str, documents: u64) -> Self {
         let form = if documents == 0 {
-            "{msg} {human_pos} documents, {per_sec}"
+            "{msg} {human_pos} documents, {rate}"
         } else {
-            "{msg} {wide_bar} {human_pos} of {human_len} documents, {per_sec}, {eta} left"
+            "{msg} {wide_bar} {human_pos} of {human_len} documents, {rate}, {eta} left"
         };
         let bar = if documents == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(documents) };
-        bar.set_style(ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let rate = |state: &ProgressState, out: &mut dyn Write| {
+            // What cannot be written is not seen.
+            let _ = write!(out, "{}/s", HumanCount(state.per_sec().round() as u64));
+        };
+        let style = ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.with_key("rate", rate));
         bar.set_message(what.to_owned());
         Self(bar)
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
+use std::num::{NonZero, ParseIntError};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -117,14 +118,19 @@ pub fn program(name: &str, command: &[&str], sets: &[String]) -> Result<Command>
 #[derive(clap::Args)]
 pub struct ShopArguments {
     /// Views, each of which becomes one document
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = some)]
     pub views: usize,
     /// Users, and as many products
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 50_000, value_parser = some)]
     pub users: usize,
     /// Elasticsearch, in place of the embedded index
     #[arg(long)]
     pub hosts: Option<String>,
+}
+
+/// How many, and not none.
+fn some(text: &str) -> Result<usize, ParseIntError> {
+    text.parse::<NonZero<usize>>().map(NonZero::get)
 }
 
 /// A shop as file logs, its archive, and its index.

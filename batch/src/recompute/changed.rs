@@ -13,8 +13,9 @@ use polars::prelude::{
     DataFrame, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PolarsError, UniqueKeepStrategy, col, lit,
 };
 
+use super::join::{Wanted, join_key, name, right_key, right_keys, some_joined};
 use super::rows::{all_of, archived, standing_of, step_number, typed, typed_column};
-use super::{RecomputeError, Wanted, failed, in_batches, join_key, right_key, right_keys, some_joined};
+use super::{RecomputeError, failed, in_batches};
 use crate::batch::Batch;
 
 /// The column that says of a row that its document may have changed.
@@ -163,7 +164,7 @@ impl Changed {
                 Leftmost::Keyed(None) => marks.push(lit(false)),
                 Leftmost::Keyed(Some(keys)) => {
                     let table = &pipeline.tables[query.inputs[0].table.0];
-                    let left: Vec<Expr> = table.key.iter().map(|c| col(super::name(0, *c))).collect();
+                    let left: Vec<Expr> = table.key.iter().map(|c| col(name(0, *c))).collect();
                     let right: Vec<Expr> = (0..left.len()).map(|n| col(format!("key{n}"))).collect();
                     let named = table.key.iter().enumerate();
                     let named: Vec<Expr> =

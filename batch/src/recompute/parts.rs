@@ -24,10 +24,9 @@ use polars::prelude::{
     PolarsError, ScanArgsParquet, SerReader,
 };
 
+use super::join::{columns, compared_type, documents_of, join_at_once, join_key};
 use super::rows::{archived, as_input, last_standing, of_rows, readable, typed_column};
-use super::{
-    RecomputeError, columns, compared_type, documents_of, failed, in_batches, in_frames, join_at_once, join_key,
-};
+use super::{RecomputeError, failed, in_batches, in_frames};
 use crate::batch::{Batch, Cells};
 
 /// The folder of all parted computations, below the archive's, or below that of temporary files.

@@ -10,7 +10,7 @@ use polars::prelude::{
     SortMultipleOptions, UniqueKeepStrategy, col, lit,
 };
 
-use super::{name, named};
+use super::join::{name, named};
 use crate::expression::polars;
 use crate::frame::polars_type;
 

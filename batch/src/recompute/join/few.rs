@@ -6,8 +6,8 @@ use lockstep_shared::coordinates::Step;
 use lockstep_shared::plan::{Join, Pipeline, Query};
 use polars::prelude::{DataFrame, Engine, Expr, IdxSize, IntoLazy as _, LazyFrame, PolarsResult, Series, col, lit};
 
+use super::super::rows::{archived, as_input, last_standing, of_rows, readable, typed_column};
 use super::lookup::is_plain;
-use super::rows::{archived, as_input, last_standing, of_rows, readable, typed_column};
 use super::{as_compared, join_key};
 
 /// Rows that are few.
