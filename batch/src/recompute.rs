@@ -141,8 +141,8 @@ pub fn each_batch<E: From<RecomputeError>>(
     in_batches(pipeline, sink, frame, take)
 }
 
-/// Gives the documents of some rows of the leftmost input, as [`each_batch`] does: others too where those rows are many, and
-/// the joined tables larger than memory.
+/// Gives the documents of some rows of the leftmost input, as [`each_batch`] does: others too where tables
+/// would have to be in memory that are larger than what is allowed.
 ///
 /// # Errors
 /// Where a file cannot be read, and those of `take`, after which it gives no more.

@@ -17,6 +17,7 @@ use axum::http::{Request, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use thirtyfour::common::capabilities::chromium::ChromiumLikeCapabilities as _;
+use thirtyfour::extensions::query::ElementQueryable as _;
 use thirtyfour::prelude::{By, WebDriver, WebDriverError, WebDriverResult, WebElement};
 use thirtyfour::session::http::{Body, HttpClient};
 use thirtyfour::{DesiredCapabilities, LoggingPrefsLogLevel};
@@ -158,6 +159,12 @@ impl Browser {
     /// The first element that a selector finds.
     pub async fn find(&self, selector: &str) -> Result<WebElement> {
         self.web.find(By::Css(selector)).await.with_context(|| format!("nothing is {selector}"))
+    }
+
+    /// The same, on a page that may still be on its way.
+    pub async fn find_within(&self, selector: &str, within: Duration) -> Result<WebElement> {
+        let query = self.web.query(By::Css(selector)).wait(within, Duration::from_millis(100));
+        query.first().await.with_context(|| format!("nothing is {selector}"))
     }
 
     /// Clicks it.

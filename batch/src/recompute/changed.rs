@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::plan::{Join, Pipeline, Query, Sink, Table};
 use polars::prelude::{
-    DataFrame, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PolarsError, UniqueKeepStrategy, col, lit,
+    DataFrame, Engine, Expr, IntoLazy, JoinArgs, JoinCoalesce, JoinType, LazyFrame, PolarsError, UniqueKeepStrategy,
+    col, lit,
 };
 
 use super::join::{Wanted, join_key, name, right_key, right_keys, some_joined};
-use super::rows::{all_of, archived, standing_of, step_number, typed, typed_column};
+use super::rows::{all_of, archived, last_standing, readable, step_number, typed, typed_column};
 use super::{RecomputeError, failed, in_batches};
 use crate::batch::Batch;
 
@@ -32,7 +33,7 @@ pub enum Side {
 
 /// Gives the documents of a sink that may have changed after step `from` and up to step `to` to `take`: first those of
 /// `from`, then those of `to`. A document that is the same at both is given for both, or for none. False, and not all are given,
-/// where joined tables would have to be in memory that are larger than it.
+/// where tables would have to be in memory that are larger than what is allowed.
 ///
 /// # Errors
 /// Where a file cannot be read, and those of `take`, after which it gives no more.
@@ -92,7 +93,7 @@ impl Changed {
                     let key = table.key.iter().map(|c| col(table.columns[*c].name.as_str())).collect::<Vec<_>>();
                     Leftmost::Keyed(distinct(changed.select(key))?)
                 } else {
-                    let some = changed.select([col("_step")]).limit(1).collect()?;
+                    let some = collect(changed.select([col("_step")]).limit(1))?;
                     Leftmost::Since(from, some.height() > 0)
                 };
                 keys.push(None);
@@ -112,13 +113,14 @@ impl Changed {
                     None => None,
                     Some(rows) => {
                         let at = |step: Step| -> Result<DataFrame, PolarsError> {
-                            let of_them = archived(table, files)?.join(
+                            // What says that a record is a row is known before the join, which then carries no value.
+                            let of_them = readable(archived(table, files)?, step).join(
                                 rows.clone().lazy(),
                                 key.clone(),
                                 key.clone(),
                                 JoinArgs::new(JoinType::Semi),
                             );
-                            carried(standing_of(table, of_them, step)).collect()
+                            collect(carried(last_standing(table, of_them)))
                         };
                         distinct(at(from)?.vstack(&at(to)?)?.lazy())?
                     }
@@ -195,8 +197,13 @@ fn known_at(join: &Join) -> usize {
 
 /// The rows, each once, without those in which something is NULL; `None` where there are none.
 fn distinct(frame: LazyFrame) -> Result<Option<DataFrame>, PolarsError> {
-    let rows = frame.drop_nulls(None).unique(None, UniqueKeepStrategy::Any).collect()?;
+    let rows = collect(frame.drop_nulls(None).unique(None, UniqueKeepStrategy::Any))?;
     Ok((rows.height() > 0).then_some(rows))
+}
+
+/// The rows of a frame, of which no more are in memory than there are in the end.
+fn collect(frame: LazyFrame) -> Result<DataFrame, PolarsError> {
+    Ok(frame.collect_with_engine(Engine::Streaming)?.unwrap_single())
 }
 
 /// Adds a column that is not NULL where the row's key is among `keys`.

@@ -69,8 +69,8 @@ enum InMemory {
     Fewer,
 }
 
-/// Some documents of a sink after step `cut` as a frame; `None` where joined tables would have to be in memory that are larger
-/// than it.
+/// Some documents of a sink after step `cut` as a frame; `None` where tables would have to be in memory that are larger than
+/// what is allowed.
 pub(super) fn some_joined(
     pipeline: &Pipeline,
     sink: &Sink,
@@ -81,7 +81,7 @@ pub(super) fn some_joined(
     let (query, failed) = (&sink.query, failed(sink));
     let all_fit = parts::wanted(pipeline, sink, files)? == 1;
     let narrowed_at = wanted.narrowed_at(query);
-    let (mut frame, mut few) = (DataFrame::empty().lazy(), None);
+    let (mut frame, mut few, mut may_be_few) = (DataFrame::empty().lazy(), None, true);
     for ((number, input), columns) in query.inputs.iter().enumerate().zip(columns(pipeline, sink)) {
         let of_input = ((number, columns.as_slice()), files[input.table.0].as_slice(), cut);
         let partners = match (&input.join, &few) {
@@ -90,7 +90,8 @@ pub(super) fn some_joined(
         };
         let right = match partners {
             Some(partners) => partners,
-            None if input.join.is_none() || all_fit => {
+            // An append table's rows flow by.
+            None if all_fit || (input.join.is_none() && !pipeline.tables[input.table.0].is_keyed()) => {
                 let ((number, columns), files, cut) = of_input;
                 rows(pipeline, input, (number, columns), files, cut).map_err(&failed)?
             }
@@ -101,9 +102,13 @@ pub(super) fn some_joined(
             None => right,
         };
         frame = wanted.narrow(pipeline, query, number, frame);
-        few = if number < narrowed_at { None } else { few::collect(&frame).map_err(&failed)? };
-        if let Some(few) = &few {
-            frame = few.clone().lazy();
+        if number >= narrowed_at && may_be_few {
+            few = few::collect(&frame).map_err(&failed)?;
+            match &few {
+                Some(few) => frame = few.clone().lazy(),
+                // To ask again with each join would compute those before it again.
+                None => may_be_few = false,
+            }
         }
     }
     Ok(Some(documents_of(pipeline, sink, frame)))

@@ -67,12 +67,7 @@ pub(super) fn typed_column(column: &lockstep_shared::plan::Column) -> Expr {
 /// The records of a table whose rows stand after the cut: those that could be read, and where the table has a key the last
 /// of each key that is no delete.
 pub(crate) fn standing(table: &Table, files: &[PathBuf], cut: Step) -> Result<LazyFrame, PolarsError> {
-    Ok(standing_of(table, archived(table, files)?, cut))
-}
-
-/// The same, of these records of the table.
-pub(super) fn standing_of(table: &Table, records: LazyFrame, cut: Step) -> LazyFrame {
-    last_standing(table, readable(records, cut))
+    Ok(last_standing(table, readable(archived(table, files)?, cut)))
 }
 
 /// The records up to the cut that could be read. What says that one is a row is known before any sort, which then carries

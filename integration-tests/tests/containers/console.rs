@@ -350,7 +350,7 @@ async fn every_view_works_without_script() -> Result<()> {
     browser.open(&format!("{}/", shop.address())).await?;
     browser.click("select[name=state] option[value=Texas]").await?;
     browser.click(".filters button[type=submit]").await?;
-    ensure!(browser.find("select[name=state] option[value=Texas][selected]").await.is_ok(), "the form is sent");
+    browser.find_within("select[name=state] option[value=Texas][selected]", SOON).await.context("the form is sent")?;
     browser.quit().await?;
     stream.terminate(SOON).await
 }

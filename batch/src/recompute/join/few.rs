@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use lockstep_shared::coordinates::Step;
 use lockstep_shared::plan::{Join, Pipeline, Query};
-use polars::prelude::{DataFrame, Engine, Expr, IdxSize, IntoLazy as _, LazyFrame, PolarsResult, Series, col, lit};
+use polars::prelude::{
+    DataFrame, Engine, Expr, IdxSize, IntoLazy as _, LazyFrame, PolarsResult, Series, UniqueKeepStrategy, col, lit,
+};
 
 use super::super::rows::{archived, as_input, last_standing, of_rows, readable, typed_column};
 use super::lookup::is_plain;
@@ -20,7 +22,7 @@ pub(super) fn collect(frame: &LazyFrame) -> PolarsResult<Option<DataFrame>> {
 }
 
 /// The rows of a joined input that may be joined to one of these left rows, and some others; `None` where the join compares
-/// nothing by which they are found.
+/// nothing by which they are found, or where they are many.
 pub(super) fn partners(
     pipeline: &Pipeline,
     query: &Query,
@@ -41,13 +43,14 @@ pub(super) fn partners(
     }
     let Some(may_be) = conditions.into_iter().reduce(Expr::and) else { return Ok(None) };
     let records = readable(archived(table, files)?, cut);
-    let found = if !table.is_keyed() || join.on.iter().all(|key| table.key.contains(&key.right)) {
+    let of_join = |c: &usize| join.on.iter().any(|key| key.right == *c);
+    let found = if !table.is_keyed() || table.key.iter().all(of_join) {
         records.filter(may_be)
     } else {
         // Whether a record that carries it is the last of its key, others say, which may carry something else.
         let key: Vec<Expr> = table.key.iter().map(|c| col(table.columns[*c].name.as_str())).collect();
-        let keys = records.clone().filter(may_be).select(key.clone()).collect_with_engine(Engine::Streaming)?;
-        let keys = keys.unwrap_single();
+        let keys = records.clone().filter(may_be).select(key.clone()).unique(None, UniqueKeepStrategy::Any);
+        let Some(keys) = collect(&keys)? else { return Ok(None) };
         let conditions = key.into_iter().map(|column| is_among(column.clone(), &keys, column));
         let conditions = conditions.collect::<PolarsResult<Vec<_>>>()?;
         conditions.into_iter().fold(records, LazyFrame::filter)
@@ -59,7 +62,7 @@ pub(super) fn partners(
 /// What says of a record that what it carries is among what some rows look for.
 fn is_among(carried: Expr, rows: &DataFrame, looked_for: Expr) -> PolarsResult<Expr> {
     let distinct =
-        rows.clone().lazy().select([looked_for]).drop_nulls(None).unique(None, Default::default()).collect()?;
+        rows.clone().lazy().select([looked_for]).drop_nulls(None).unique(None, UniqueKeepStrategy::Any).collect()?;
     let distinct: Series = distinct.columns()[0].as_materialized_series().clone();
     Ok(carried.is_in(lit(distinct).implode(true), false))
 }

@@ -233,6 +233,9 @@ struct Counted<T> {
     last: DocId,
 }
 
+/// Documents for each piece of the number line, at least, where each piece has a place, used or not.
+const DOCUMENTS_OF_PIECE: f64 = 4.0;
+
 /// Documents by pieces of the number line, of which these are the first and the last.
 fn pieces(
     docs: &[DocId],
@@ -241,11 +244,11 @@ fn pieces(
     key: impl Fn(f64) -> f64,
 ) -> Grouped {
     let key = |piece: f64| Some(Key::Float(tantivy::f64_to_u64(key(piece) + 0.0)));
-    if last - first >= docs.len() as f64 {
-        let bits = |doc, push: &mut dyn FnMut(u64)| values(doc, &mut |piece| push(tantivy::f64_to_u64(piece)));
+    if last - first >= docs.len() as f64 / DOCUMENTS_OF_PIECE {
+        let bits = |doc, push: &mut dyn FnMut(u64)| values(doc, &mut |piece| push(tantivy::f64_to_u64(piece + 0.0)));
         return groups(docs, bits, |bits| key(tantivy::u64_to_f64(bits)));
     }
-    // Fewer than documents: each has a group, and most have documents.
+    // Few beside the documents: each has a group, with documents or without.
     let mut counted: Vec<(u32, DocId)> = vec![(0, TERMINATED); (last - first) as usize + 1];
     let mut members = Vec::with_capacity(docs.len());
     for doc in docs.iter().copied() {

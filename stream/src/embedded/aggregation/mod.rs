@@ -23,8 +23,8 @@ use super::answer::Refusal;
 use super::part::{Part, Segment};
 use super::query::Reader;
 
-/// Documents that are worked on at a time: many for each of thousands of buckets, in some tens of megabytes.
-const BLOCK: usize = 4 * 1024 * 1024;
+/// Documents that are worked on at a time: many for each of thousands of buckets, in some megabytes.
+const BLOCK: usize = 1024 * 1024;
 
 /// Aggregations under way.
 pub(super) struct Aggregations {
