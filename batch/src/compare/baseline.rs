@@ -151,8 +151,8 @@ impl Baseline {
     }
 
     /// Brings it up to a later step; how many notes came and went. `None`, and nothing done, where it is of a later step
-    /// itself, or where to compute everything again is better: where more than `most` notes changed, or where too much of the
-    /// joined tables would have to be in memory.
+    /// itself, or where to compute everything again is better: where more than `most` notes changed, or where tables would
+    /// have to be in memory that are larger than what is allowed.
     ///
     /// # Errors
     /// Where the archive cannot be read, or the disk does not take it.

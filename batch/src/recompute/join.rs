@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lockstep_shared::coordinates::Step;
-use lockstep_shared::plan::{ColumnRef, Input, Join, JoinKey, JoinKind, Pipeline, Query, Sink};
+use lockstep_shared::plan::{ColumnRef, Input, Join, JoinKey, JoinKind, Pipeline, Query, Sink, Table};
 use lockstep_shared::types::DataType;
 use polars::prelude::{
     DataFrame, Expr, IntoLazy, JoinArgs, JoinBuildSide, JoinCoalesce, JoinType, LazyFrame, PolarsError, col,
@@ -246,6 +246,16 @@ pub(super) fn right_keys(pipeline: &Pipeline, query: &Query, number: usize, join
 /// The name of a join key of an input's rows.
 pub(super) fn right_key(number: usize, n: usize) -> String {
     format!("right{number}_{n}")
+}
+
+/// True where a join compares all of the key of the table that it joins.
+fn has_all_of_key(join: &Join, table: &Table) -> bool {
+    table.key.iter().all(|column| join.on.iter().any(|key| key.right == *column))
+}
+
+/// True of texts and whole numbers: two of them are equal where they are the same.
+fn is_plain(data_type: DataType) -> bool {
+    data_type == DataType::String || data_type.is_integer()
 }
 
 /// A column as a join compares it.

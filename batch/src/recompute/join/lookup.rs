@@ -11,24 +11,19 @@ use lockstep_shared::plan::{Join, JoinKind, Pipeline, Query};
 use lockstep_shared::types::DataType;
 use lockstep_shared::value::Scalar;
 use polars::prelude::{
-    Column, DataFrame, Engine, Expr, Field, IdxCa, IdxSize, IntoColumn as _, LazyFrame, PolarsResult, Schema, col,
-    map_multiple,
+    Column, DataFrame, Engine, Expr, Field, IDX_DTYPE, IdxCa, IdxSize, IntoColumn as _, LazyFrame, PolarsResult,
+    Schema, col, map_multiple,
 };
 use rustc_hash::FxHasher;
 
-use super::{compared_type, join_key, right_key, right_keys};
+use super::{compared_type, has_all_of_key, is_plain, join_key, right_key, right_keys};
 use crate::batch::Cells;
 
 /// True where an input's join compares all of its table's key, by texts and whole numbers: what else is equal to what,
 /// Polars says better.
 pub(super) fn is_possible(pipeline: &Pipeline, query: &Query, number: usize, join: &Join) -> bool {
     let table = &pipeline.tables[query.inputs[number].table.0];
-    let of_key = |c: &usize| join.on.iter().any(|key| key.right == *c);
-    table.is_keyed() && table.key.iter().all(of_key) && compared(pipeline, query, number, join).all(is_plain)
-}
-
-pub(super) fn is_plain(data_type: DataType) -> bool {
-    data_type == DataType::String || data_type.is_integer()
+    table.is_keyed() && has_all_of_key(join, table) && compared(pipeline, query, number, join).all(is_plain)
 }
 
 /// The types of what the join compares.
@@ -72,7 +67,7 @@ impl Lookup {
     pub(super) fn find(&self, left: LazyFrame) -> LazyFrame {
         let (index, name) = (self.index.clone(), self.place());
         let found = move |keys: &mut [Column]| Ok(index.found(keys)?.into_column());
-        let data_type = move |_: &Schema, _: &[Field]| Ok(Field::new("".into(), IDX_TYPE));
+        let data_type = move |_: &Schema, _: &[Field]| Ok(Field::new("".into(), IDX_DTYPE));
         let frame = left.with_columns([map_multiple(found, &self.left, data_type).alias(name.as_str())]);
         if self.kind == JoinKind::Inner { frame.filter(col(name).is_not_null()) } else { frame }
     }
@@ -94,9 +89,6 @@ impl Lookup {
         format!("found{}", self.number)
     }
 }
-
-/// The type of a place.
-const IDX_TYPE: polars::prelude::DataType = polars::prelude::IDX_DTYPE;
 
 /// Where the row of each key stands.
 struct Index {
